@@ -1,0 +1,12 @@
+//! Flotilla: a fleet of identical, stateless AI API proxy nodes that behave as one.
+//!
+//! The folders are the architecture: dependencies point down only, as the table in
+//! `docs/ARCHITECTURE.md` says and `tests/architecture.rs` enforces.
+
+pub mod domain;
+pub mod policy;
+pub mod provider;
+pub mod proxy;
+pub mod snapshot;
+pub mod telemetry;
+pub mod upstream;

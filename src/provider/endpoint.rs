@@ -1,0 +1,67 @@
+//! The endpoints that take a request for a model, as the data listener serves them.
+
+use super::Protocol;
+
+/// What a client asks for, by path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `/v1/chat/completions`
+    ChatCompletions,
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/embeddings`
+    Embeddings,
+    /// `/v1/moderations`
+    Moderations,
+    /// `/v1/images/generations`
+    ImagesGenerations,
+    /// `/v1/images/edits`
+    ImagesEdits,
+    /// `/v1/images/variations`
+    ImagesVariations,
+    /// `/v1/audio/speech`
+    AudioSpeech,
+    /// `/v1/audio/transcriptions`
+    AudioTranscriptions,
+    /// `/v1/audio/translations`
+    AudioTranslations,
+}
+
+impl Endpoint {
+    /// Every endpoint.
+    pub const ALL: [Self; 10] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Moderations,
+        Self::ImagesGenerations,
+        Self::ImagesEdits,
+        Self::ImagesVariations,
+        Self::AudioSpeech,
+        Self::AudioTranscriptions,
+        Self::AudioTranslations,
+    ];
+
+    /// The path below a base URL (which ends in `/v1`); also the label in metrics and logs.
+    #[must_use]
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+            Self::Moderations => "/moderations",
+            Self::ImagesGenerations => "/images/generations",
+            Self::ImagesEdits => "/images/edits",
+            Self::ImagesVariations => "/images/variations",
+            Self::AudioSpeech => "/audio/speech",
+            Self::AudioTranscriptions => "/audio/transcriptions",
+            Self::AudioTranslations => "/audio/translations",
+        }
+    }
+
+    /// The protocol its clients speak.
+    #[must_use]
+    pub const fn protocol(self) -> Protocol {
+        Protocol::OpenAi
+    }
+}

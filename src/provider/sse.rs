@@ -1,0 +1,7 @@
+//! skeleton
+/// skeleton
+#[derive(Debug)]
+pub struct Scanner;
+/// skeleton
+#[derive(Debug)]
+pub struct ScanError;

@@ -1,0 +1,82 @@
+//! The way to providers: one boundary, `Upstream::send`, behind which connections are made, kept
+//! and closed.
+//!
+//! What the boundary promises: an answer that broke off is an error and never a short success; no
+//! request ever receives another's answer; dropping any future or body closes its connection at
+//! once; a stale pooled connection is retried once on a fresh one, only where it had been used
+//! before and no byte of an answer came. Redirects are not followed, nothing is decompressed, and
+//! no clock runs except the connect clock of each call: all others belong to the caller.
+
+use std::time::Duration;
+
+use actix_http::header::HeaderMap;
+use actix_http::{Method, StatusCode};
+
+use crate::domain::Payload;
+
+/// One request to a provider.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// Path and query, beginning with a slash.
+    pub path: String,
+    /// All headers but `host`, `content-length` and hop-by-hop ones, which are made here.
+    pub headers: HeaderMap,
+    /// The body; its length is known, so it is always sent with a `content-length`.
+    pub body: Payload,
+    /// For name look-up, TCP and TLS together, where a new connection is needed.
+    pub connect: Duration,
+}
+
+/// A provider's answer: its head, and its body as it comes.
+#[derive(Debug)]
+pub struct Answer {
+    /// The final status; informational ones are skipped.
+    pub status: StatusCode,
+    /// All headers as they came.
+    pub headers: HeaderMap,
+    /// The body. Dropping it before its end closes the connection.
+    pub body: AnswerBody,
+}
+
+/// The body of an answer: a stream of non-empty pieces.
+#[derive(Debug)]
+pub struct AnswerBody;
+
+/// Why a provider gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The connect clock ran out before TLS was done.
+    #[error("no connection in time")]
+    ConnectTimeout,
+    /// The name could not be looked up, or nobody accepts connections there.
+    #[error("cannot connect")]
+    Connect(#[source] std::io::Error),
+    /// The name leads to an address that is never connected to, such as a link-local one.
+    #[error("address not allowed")]
+    AddressRefused,
+    /// TLS failed: a certificate that does not verify, for instance.
+    #[error("TLS failed")]
+    Tls(#[source] std::io::Error),
+    /// Too many requests to this provider are in flight on this worker.
+    #[error("too many requests in flight to this provider")]
+    Busy,
+    /// The connection closed before the answer's head was complete.
+    #[error("connection closed before an answer")]
+    Closed,
+    /// What came is not an HTTP/1.1 answer.
+    #[error("not an HTTP answer")]
+    Malformed,
+}
+
+/// Why a body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The connection closed or broke before the body was complete.
+    #[error("the answer broke off")]
+    Truncated,
+    /// The framing of the body is not HTTP.
+    #[error("the answer's framing is broken")]
+    Malformed,
+}
