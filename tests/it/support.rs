@@ -1,0 +1,3 @@
+//! What the tests share: scripted providers, proxies that misbehave, nodes to start.
+
+pub(crate) mod wall;

@@ -1,0 +1,1 @@
+//! A scripted provider on raw TCP.
