@@ -96,3 +96,12 @@ pub enum StreamFault {
 }
 /// Keeps the signature of `Usage` in scope for the skeleton.
 pub type UsageOf = Option<Usage>;
+/// s
+#[derive(Debug)]
+pub struct Decoder;
+impl Decoder {
+    /// s
+    pub fn for_encoding(_e: &str) -> Option<Self> { todo!() }
+    /// s
+    pub fn feed(&mut self, _b: &[u8]) -> Result<Bytes, ()> { todo!() }
+}

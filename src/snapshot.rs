@@ -43,8 +43,6 @@ pub struct Provider {
     pub protocol: Protocol,
     /// Where it is.
     pub base: BaseUrl,
-    /// The `Host` header for it.
-    pub host_header: Arc<str>,
     /// Our credential there; none for servers that ask for none.
     pub credential: Option<Secret>,
     /// Whether streams may be asked to end with a usage chunk.

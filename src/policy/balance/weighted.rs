@@ -40,7 +40,8 @@ mod tests {
             .collect();
         let mut counts = vec![0; weights.len()];
         for draw in 0..draws {
-            let random = draw * (u64::MAX / draws);
+            // The middle of each of `draws` equal parts of the range.
+            let random = (2 * draw + 1) * (u64::MAX / (2 * draws));
             counts[choose(&candidates, random).expect("there are candidates")] += 1;
         }
         counts

@@ -1,0 +1,218 @@
+//! How an attempt failed, and what the client is shown if no other attempt does better.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use actix_http::StatusCode;
+use actix_http::header::{self, HeaderMap, HttpDate};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use tokio::time::timeout_at;
+
+use crate::domain::{Code, Fault, Secret};
+use crate::policy::retry::Failure;
+use crate::provider::{StreamFault, openai};
+use crate::proxy::request::{Body, Reply};
+use crate::proxy::settle::Trial;
+use crate::upstream::{Answer, AnswerBody, SendError};
+
+/// Error bodies of providers are short; a longer one is not an error body.
+const LONGEST_ERROR: usize = 256 * 1024;
+/// How much of a body that refused our credential is logged.
+const LONGEST_LOGGED: usize = 300;
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(in crate::proxy) struct Failed {
+    /// How it failed; none where no attempt was possible or allowed at all.
+    pub(in crate::proxy) failure: Option<Failure>,
+    /// What the provider asked for.
+    pub(in crate::proxy) retry_after: Option<Duration>,
+    /// What the client is told where there is no answer to pass on.
+    pub(in crate::proxy) fault: Fault,
+    /// The provider's own answer, to be passed on.
+    pub(in crate::proxy) answer: Option<Reply>,
+}
+
+impl From<Fault> for Failed {
+    /// A request that ends without an attempt.
+    fn from(fault: Fault) -> Self {
+        Self { failure: None, retry_after: None, fault, answer: None }
+    }
+}
+
+impl Failed {
+    fn new(failure: Failure, fault: Fault) -> Self {
+        Self { failure: Some(failure), ..Self::from(fault) }
+    }
+
+    /// No answer came.
+    pub(super) fn send(error: &SendError, trial: &mut Trial) -> Self {
+        let (failure, outcome, message) = match error {
+            SendError::ConnectTimeout | SendError::Connect(_) => {
+                (Failure::Connect, "connect", "the provider cannot be reached")
+            }
+            SendError::AddressRefused => {
+                (Failure::Connect, "address", "the provider's address is not allowed")
+            }
+            SendError::Tls(_) => (Failure::Connect, "tls", "TLS to the provider failed"),
+            SendError::Busy => {
+                (Failure::Busy, "busy", "too many requests to this provider on this node")
+            }
+            SendError::Closed => {
+                (Failure::Broken, "broken", "the provider closed the connection without an answer")
+            }
+            SendError::Malformed => {
+                (Failure::Broken, "malformed", "the provider's answer is not HTTP")
+            }
+        };
+        trial.end(outcome, false);
+        tracing::debug!(target: "flotilla::attempt", to = %trial.target.name, %error, outcome);
+        Self::new(failure, Fault::new(Code::UpstreamError, message))
+    }
+
+    /// A clock ran out. The provider may still be working, so an estimate is charged.
+    pub(super) fn timeout(clock: Duration, trial: &mut Trial) -> Self {
+        trial.end("timeout", true);
+        let message = format!("the provider did not answer within {} ms", clock.as_millis());
+        Self::new(Failure::Timeout, Fault::new(Code::UpstreamTimeout, message))
+    }
+
+    /// The body broke off before the commit point.
+    pub(super) fn broken(trial: &mut Trial) -> Self {
+        trial.end("broken", true);
+        Self::new(Failure::Broken, interrupted())
+    }
+
+    /// The stream failed before its first content.
+    pub(super) fn stream(fault: StreamFault, trial: &mut Trial) -> Self {
+        let StreamFault::Provider { status, .. } = fault else {
+            return Self::broken(trial);
+        };
+        trial.end("error_event", false);
+        let failure = status.map_or(Failure::Broken, Failure::Status);
+        let message = "the provider ended the stream with an error before any content";
+        Self::new(failure, Fault::new(Code::UpstreamError, message))
+    }
+
+    /// The provider answered with something else than success.
+    pub(super) async fn answered(answer: Answer, deadline: Instant, trial: &mut Trial) -> Self {
+        let Answer { status, headers: provider_headers, body } = answer;
+        trial.end(outcome(status), false);
+        let body = read(body, deadline).await;
+        let failure = Failure::Status(status.as_u16());
+        let retry_after = retry_after(&provider_headers, SystemTime::now());
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            tracing::warn!(
+                target: "flotilla::attempt",
+                to = %trial.target.name,
+                status = status.as_u16(),
+                answer = %redacted(body.as_deref().unwrap_or(b""), trial.target.provider.credential.as_ref()),
+                "the provider refused our credential; check the api_key of its provider"
+            );
+            let message = "the provider refused the gateway's own credential";
+            return Self::new(failure, Fault::new(Code::UpstreamError, message));
+        }
+        let message = format!("the provider answered with status {}", status.as_u16());
+        let fault = Fault::new(Code::UpstreamError, message);
+        // A redirect is a statement about addresses that no client is to follow.
+        let answer = body.filter(|_| status.is_client_error() || status.is_server_error());
+        let answer = answer.map(|body| Reply {
+            status,
+            headers: openai::answer_headers(&provider_headers),
+            body: Body::Whole(body),
+        });
+        Self { failure: Some(failure), retry_after, fault, answer }
+    }
+}
+
+/// The fault of an answer that broke off.
+pub(in crate::proxy) fn interrupted() -> Fault {
+    Fault::new(Code::UpstreamError, "the provider's answer broke off")
+}
+
+fn outcome(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 | 403 => "credential",
+        429 => "status_429",
+        500..=599 => "status_5xx",
+        400..=499 => "status_4xx",
+        _ => "status_other",
+    }
+}
+
+/// The whole of a short body; none where it is long, breaks off or comes too late.
+async fn read(mut body: AnswerBody, deadline: Instant) -> Option<Bytes> {
+    let mut whole = BytesMut::new();
+    loop {
+        match timeout_at(deadline.into(), body.next()).await {
+            Ok(None) => return Some(whole.freeze()),
+            Ok(Some(Ok(piece))) if whole.len() + piece.len() <= LONGEST_ERROR => {
+                whole.extend_from_slice(&piece);
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// When the provider wants to be asked again.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    if let Some(milliseconds) = text("retry-after-ms").and_then(|text| text.parse().ok()) {
+        return Some(Duration::from_millis(milliseconds));
+    }
+    let text = text(header::RETRY_AFTER.as_str())?;
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date: SystemTime = text.parse::<HttpDate>().ok()?.into();
+    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+}
+
+/// The beginning of a body, without our credential and without anything that looks like one.
+fn redacted(body: &[u8], credential: Option<&Secret>) -> String {
+    let start = String::from_utf8_lossy(body.get(..LONGEST_LOGGED).unwrap_or(body)).into_owned();
+    let start = match credential {
+        Some(secret) if !secret.expose().is_empty() => start.replace(secret.expose(), "***"),
+        _ => start,
+    };
+    let hide = |word: &str| {
+        let long = word.len() >= 20 || word.contains("sk-") || word.contains("key-");
+        if long { "***".to_owned() } else { word.to_owned() }
+    };
+    start.split_whitespace().map(hide).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_http::header::{HeaderName, HeaderValue};
+
+    fn wait(name: &'static str, value: &'static str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        let now = "Sun, 06 Nov 1994 08:49:30 GMT".parse::<HttpDate>().expect("a date");
+        retry_after(&headers, now.into())
+    }
+
+    #[test]
+    fn a_retry_after_is_read_in_all_of_its_forms() {
+        assert_eq!(wait("retry-after", "2"), Some(Duration::from_secs(2)));
+        assert_eq!(wait("retry-after", "0.5"), Some(Duration::from_millis(500)));
+        assert_eq!(wait("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        assert_eq!(
+            wait("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(wait("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("retry-after", "soon"), None);
+        assert_eq!(wait("retry-after", "-1"), None);
+    }
+
+    // T31d: what a provider says about our credential never shows it.
+    #[test]
+    fn a_logged_body_shows_no_credential() {
+        let secret = Secret::new("canary".into());
+        let body = b"Incorrect key canary or sk-abc or 0123456789abcdef0123456789 given";
+        assert_eq!(redacted(body, Some(&secret)), "Incorrect key *** or *** or *** given");
+    }
+}

@@ -1,0 +1,268 @@
+//! Phase: pass the committed answer on, and end it honestly.
+//!
+//! A failure here can no longer be hidden. A stream of events ends with an error event of the
+//! client's protocol and without a clean end; any other body just without a clean end. A comment
+//! keeps a silent stream alive where the pool asks for it.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::stream;
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::attempt::{Committed, Exchange};
+use super::request::{Aborted, Body, Pieces};
+use super::settle::{Account, OK, Trial};
+use super::tap::Tap;
+use crate::domain::{Code, Fault};
+use crate::provider::{StreamFault, openai};
+use crate::snapshot::Pool;
+use crate::upstream::{AnswerBody, BodyError};
+
+/// How long the end of the provider's body is waited for after its terminal event, so that the
+/// connection can be used again; most ends come with the event itself.
+const AFTERGLOW: Duration = Duration::from_millis(50);
+/// A comment: any client of server-sent events ignores it.
+pub(super) const PING: Bytes = Bytes::from_static(b": ping\n\n");
+
+/// The clocks of a relay.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    idle: Duration,
+    deadline: Instant,
+    heartbeat: Option<Duration>,
+}
+
+impl Clocks {
+    /// The clocks of a request to `pool` that must be over at `deadline`.
+    pub(super) fn new(pool: &Pool, deadline: Instant) -> Self {
+        Self { idle: pool.timeouts.idle, deadline, heartbeat: pool.heartbeat }
+    }
+}
+
+impl Exchange {
+    /// The clocks of what follows the commit point.
+    pub(super) fn clocks(&self) -> Clocks {
+        Clocks::new(&self.pool, self.deadline)
+    }
+}
+
+/// The body of the reply: all at once where all of it is here, else as it comes.
+pub(super) fn relay(committed: Committed, mut account: Account, clocks: Clocks) -> Body {
+    let Committed { len, held, rest, fault, mut trial, .. } = committed;
+    let Some(rest) = rest else {
+        trial.end(OK, true);
+        drop(trial);
+        account.end(OK);
+        return Body::Whole(held);
+    };
+    let len = len.filter(|_| !trial.tap.as_ref().is_some_and(Tap::is_events));
+    let mut relay = Relay::new(rest, trial, account, clocks);
+    relay.take_in(held, fault);
+    let pieces: Pieces = Box::pin(stream::unfold(relay, |mut relay| async move {
+        let item = relay.next().await?;
+        Some((item, relay))
+    }));
+    Body::Stream { len, pieces }
+}
+
+/// An answer on its way to the client. The trial is dropped before the account, which sums it up.
+struct Relay {
+    /// What is due to the client before anything else is waited for.
+    due: Bytes,
+    rest: AnswerBody,
+    trial: Trial,
+    account: Account,
+    clocks: Clocks,
+    /// When the idle clock runs out; moved on by content.
+    idle_at: Instant,
+    /// When the next comment is due.
+    ping_at: Option<Instant>,
+    /// One timer for all clocks, moved only when it fires, so that an event costs no timer.
+    timer: Pin<Box<Sleep>>,
+    ending: Pin<Box<WaitForCancellationFutureOwned>>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// More may come.
+    Live,
+    /// The terminal event is due or has been passed on.
+    Complete,
+    /// What is due is the last, and the answer must not look complete after it.
+    Broken,
+    /// Over.
+    Over,
+}
+
+/// What a wait ended with.
+enum Woken {
+    Piece(Option<Result<Bytes, BodyError>>),
+    Idle,
+    Deadline,
+    Ping,
+    Ending,
+}
+
+impl Relay {
+    fn new(rest: AnswerBody, trial: Trial, account: Account, clocks: Clocks) -> Self {
+        let now = Instant::now();
+        let events = trial.tap.as_ref().is_some_and(Tap::may_append);
+        let ping_at = clocks.heartbeat.filter(|_| events).map(|period| now + period);
+        let idle_at = now + clocks.idle;
+        let first = [Some(idle_at), Some(clocks.deadline), ping_at].into_iter().flatten().min();
+        let timer = Box::pin(tokio::time::sleep_until(first.unwrap_or(idle_at).into()));
+        let ending = Box::pin(account.ending());
+        let state = State::Live;
+        Self { due: Bytes::new(), rest, trial, account, clocks, idle_at, ping_at, timer, ending, state }
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, Aborted>> {
+        if !self.due.is_empty() {
+            return Some(Ok(std::mem::take(&mut self.due)));
+        }
+        loop {
+            match self.state {
+                State::Live => {
+                    let woken = poll_fn(|cx| self.poll_woken(cx)).await;
+                    self.step(woken);
+                    if !self.due.is_empty() {
+                        return Some(Ok(std::mem::take(&mut self.due)));
+                    }
+                }
+                State::Complete => {
+                    self.state = State::Over;
+                    self.afterglow().await;
+                    self.trial.end(OK, true);
+                    self.account.end(OK);
+                }
+                State::Broken => {
+                    self.state = State::Over;
+                    return Some(Err(Aborted));
+                }
+                State::Over => return None,
+            }
+        }
+    }
+
+    /// The provider's next piece, or the clock that ran out, or the end of the node.
+    fn poll_woken(&mut self, cx: &mut Context<'_>) -> Poll<Woken> {
+        if let Poll::Ready(piece) = Pin::new(&mut self.rest).poll_next(cx) {
+            return Poll::Ready(Woken::Piece(piece));
+        }
+        if self.ending.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Woken::Ending);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if now >= self.clocks.deadline {
+                return Poll::Ready(Woken::Deadline);
+            }
+            if now >= self.idle_at {
+                return Poll::Ready(Woken::Idle);
+            }
+            if self.ping_at.is_some_and(|at| now >= at) {
+                return Poll::Ready(Woken::Ping);
+            }
+            let next = self.idle_at.min(self.clocks.deadline);
+            let next = self.ping_at.map_or(next, |at| next.min(at));
+            self.timer.as_mut().reset(next.into());
+        }
+        Poll::Pending
+    }
+
+    fn step(&mut self, woken: Woken) {
+        match woken {
+            Woken::Piece(Some(Ok(piece))) => self.piece(piece),
+            Woken::Piece(Some(Err(_))) => self.fail("the provider's answer broke off"),
+            Woken::Piece(None) => self.finish(),
+            Woken::Idle => self.fail("the provider sent no content for too long"),
+            Woken::Deadline => self.fail("the request took longer than its total time-out"),
+            Woken::Ending => self.fail("the node is shutting down"),
+            Woken::Ping => {
+                self.ping_at = self.clocks.heartbeat.map(|period| Instant::now() + period);
+                self.due = PING;
+            }
+        }
+    }
+
+    fn piece(&mut self, piece: Bytes) {
+        let Some(tap) = self.trial.tap.as_mut() else { return };
+        let progress = tap.feed(piece);
+        let now = Instant::now();
+        if progress.content {
+            self.idle_at = now + self.clocks.idle;
+        }
+        if !progress.bytes.is_empty() && self.ping_at.is_some() {
+            self.ping_at = self.clocks.heartbeat.map(|period| now + period);
+        }
+        self.take_in(progress.bytes, progress.fault);
+    }
+
+    /// Makes these bytes due to the client, and then the end that `fault` calls for.
+    fn take_in(&mut self, bytes: Bytes, fault: Option<StreamFault>) {
+        self.due = bytes;
+        match fault {
+            None => {
+                if self.trial.tap.as_ref().is_some_and(Tap::is_complete) {
+                    self.state = State::Complete;
+                }
+            }
+            Some(StreamFault::Provider { event, .. }) => self.break_off(&event),
+            Some(StreamFault::Malformed) => self.fail("the provider sent a malformed event"),
+            Some(StreamFault::TooLarge) => self.fail("the provider sent an event that is too large"),
+            Some(StreamFault::Truncated) => self.fail("the provider's answer broke off"),
+        }
+    }
+
+    /// The provider's body came to a clean end.
+    fn finish(&mut self) {
+        let Some(tap) = self.trial.tap.as_mut() else { return };
+        match tap.finish() {
+            Ok(last) => {
+                self.due = last;
+                self.state = State::Over;
+                self.trial.end(OK, true);
+                self.account.end(OK);
+            }
+            Err(_) => self.fail("the provider's answer broke off"),
+        }
+    }
+
+    /// Ends a failed answer with an event of our own, where one can follow.
+    fn fail(&mut self, message: &'static str) {
+        self.break_off(&openai::error_event(&Fault::new(Code::StreamInterrupted, message)));
+    }
+
+    /// Ends a failed answer with this event, where one can follow.
+    fn break_off(&mut self, event: &Bytes) {
+        self.trial.end("interrupted", true);
+        self.account.end(Code::StreamInterrupted.as_str());
+        self.state = State::Broken;
+        if self.trial.tap.as_ref().is_some_and(Tap::may_append) {
+            self.due = [&self.due[..], &event[..]].concat().into();
+        }
+    }
+
+    /// Reads what follows the terminal event, for a moment.
+    async fn afterglow(&mut self) {
+        let rest = &mut self.rest;
+        let to_end = poll_fn(|cx| {
+            loop {
+                match Pin::new(&mut *rest).poll_next(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        });
+        // Too late is no fault: the connection is closed instead of kept.
+        drop(tokio::time::timeout(AFTERGLOW, to_end).await);
+    }
+}

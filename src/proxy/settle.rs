@@ -1,0 +1,216 @@
+//! Phase: record what happened and what was used, exactly once, whatever ends the request.
+//!
+//! Two guards. A `Trial` lives as long as its attempt, an `Account` as long as its request; both
+//! record when they are dropped, so a client that leaves in any phase cannot skip them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use actix_http::header::HeaderMap;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::request::Request;
+use super::shared::Shared;
+use super::tap::Tap;
+use crate::domain::{InFlight, RequestId, Usage};
+use crate::provider::Endpoint;
+use crate::snapshot::{Key, Pool, Target};
+
+/// The outcome of a request whose client left before its end.
+pub(super) const CLIENT_GONE: &str = "client_gone";
+/// The outcome of a request or an attempt that went well.
+pub(super) const OK: &str = "ok";
+
+/// One attempt at one target, from before it is sent until its answer has passed by.
+#[derive(Debug)]
+pub(super) struct Trial {
+    shared: Arc<Shared>,
+    pub(super) target: Arc<Target>,
+    started: Instant,
+    input_bytes: u64,
+    /// What the answer brought so far.
+    pub(super) tap: Option<Tap>,
+    outcome: &'static str,
+    charged: bool,
+    totals: Totals,
+}
+
+/// What all attempts of a request used together; shared between its guards.
+type Totals = std::rc::Rc<std::cell::Cell<Usage>>;
+
+impl Trial {
+    /// Records how the attempt ended. `charged` says whether the provider may have worked for it
+    /// although it gave no figures, so that an estimate must stand for them.
+    pub(super) fn end(&mut self, outcome: &'static str, charged: bool) {
+        self.outcome = outcome;
+        self.charged = charged;
+    }
+
+    /// Records the time from the attempt's start to its first content.
+    pub(super) fn first_content(&self) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        self.shared.metrics.first_token(&self.target.name, seconds);
+    }
+
+    fn usage(&self) -> Usage {
+        let seen = self.tap.as_ref();
+        if let Some(usage) = seen.and_then(Tap::usage) {
+            return usage;
+        }
+        if !self.charged {
+            return Usage::default();
+        }
+        Usage::estimate(self.input_bytes, seen.map_or(0, Tap::text_bytes))
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let usage = self.usage();
+        let metrics = &self.shared.metrics;
+        metrics.attempt(&self.target.name, self.outcome, self.started.elapsed().as_secs_f64());
+        metrics.tokens(&self.target.name, &usage);
+        let before = self.totals.get();
+        self.totals.set(Usage {
+            input_tokens: before.input_tokens.saturating_add(usage.input_tokens),
+            output_tokens: before.output_tokens.saturating_add(usage.output_tokens),
+            cached_tokens: before.cached_tokens.saturating_add(usage.cached_tokens),
+            reasoning_tokens: before.reasoning_tokens.saturating_add(usage.reasoning_tokens),
+            estimated: before.estimated || usage.estimated,
+        });
+    }
+}
+
+/// One request, from its head to the end of its answer.
+#[derive(Debug)]
+pub(super) struct Account {
+    shared: Arc<Shared>,
+    id: RequestId,
+    endpoint: Endpoint,
+    client_ip: IpAddr,
+    client_request_id: Option<String>,
+    received: Instant,
+    key: Option<Arc<Key>>,
+    pool: Option<Arc<Pool>>,
+    target: Option<Arc<Target>>,
+    attempts: u32,
+    status: u16,
+    outcome: &'static str,
+    totals: Totals,
+    _in_flight: InFlight,
+}
+
+impl Account {
+    /// Opens the account of a request.
+    pub(super) fn open(shared: &Arc<Shared>, request: &Request) -> Self {
+        shared.requests.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared: Arc::clone(shared),
+            id: request.id,
+            endpoint: request.endpoint,
+            client_ip: request.client_ip,
+            client_request_id: client_request_id(&request.headers),
+            received: request.received,
+            key: None,
+            pool: None,
+            target: None,
+            attempts: 0,
+            status: 0,
+            outcome: CLIENT_GONE,
+            totals: Totals::default(),
+            _in_flight: shared.lifecycle.enter(),
+        }
+    }
+
+    /// Notes who asks.
+    pub(super) fn authenticated(&mut self, key: &Arc<Key>) {
+        self.key = Some(Arc::clone(key));
+    }
+
+    /// Notes where the request goes.
+    pub(super) fn routed(&mut self, pool: &Arc<Pool>) {
+        self.pool = Some(Arc::clone(pool));
+    }
+
+    /// Begins an attempt.
+    pub(super) fn attempt(&mut self, target: &Arc<Target>, input_bytes: u64) -> Trial {
+        self.attempts += 1;
+        self.target = Some(Arc::clone(target));
+        Trial {
+            shared: Arc::clone(&self.shared),
+            target: Arc::clone(target),
+            started: Instant::now(),
+            input_bytes,
+            tap: None,
+            outcome: CLIENT_GONE,
+            charged: true,
+            totals: Totals::clone(&self.totals),
+        }
+    }
+
+    /// Attempts made so far.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The target asked last.
+    pub(super) fn target(&self) -> Option<&Arc<Target>> {
+        self.target.as_ref()
+    }
+
+    /// Resolves once the node ends and this request must end with it.
+    pub(super) fn ending(&self) -> WaitForCancellationFutureOwned {
+        self.shared.lifecycle.ending()
+    }
+
+    /// Notes the status that the client is given.
+    pub(super) fn answered(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Notes how the request ended.
+    pub(super) fn end(&mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let elapsed = self.received.elapsed();
+        let pool = self.pool.as_ref().map_or("", |pool| &*pool.name);
+        let endpoint = self.endpoint.path();
+        self.shared.metrics.request(endpoint, pool, self.outcome, self.status, elapsed.as_secs_f64());
+        let usage = self.totals.get();
+        tracing::info!(
+            target: "flotilla::request",
+            request_id = %self.id,
+            client_request_id = self.client_request_id.as_deref(),
+            client_ip = %self.client_ip,
+            endpoint,
+            tenant = self.key.as_ref().map(|key| &*key.tenant.name),
+            key = self.key.as_ref().map(|key| &*key.name),
+            pool,
+            target = self.target.as_ref().map(|target| &*target.name),
+            attempts = self.attempts,
+            status = self.status,
+            outcome = self.outcome,
+            duration_ms = milliseconds(elapsed),
+            input_tokens = usage.input_tokens,
+            output_tokens = usage.output_tokens,
+            estimated = usage.estimated,
+            "request"
+        );
+    }
+}
+
+fn milliseconds(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The client's own id for the request, where it is short and visible ASCII.
+fn client_request_id(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("x-request-id")?.to_str().ok()?;
+    (value.len() <= 128 && value.bytes().all(|byte| byte.is_ascii_graphic())).then(|| value.to_owned())
+}

@@ -1,0 +1,99 @@
+//! What a node's workers share, and what belongs to one of them.
+
+use std::cell::RefCell;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use super::receive::Budget;
+use crate::domain::{Lifecycle, Random};
+use crate::policy::retry::RetryBudget;
+use crate::snapshot::Snapshot;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
+
+/// The settings of the request's life.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The largest request body, in bytes.
+    pub body_limit: u64,
+    /// The bytes of all request bodies in flight on the node.
+    pub body_budget: u64,
+    /// The longest silence inside a request body.
+    pub body_stall: Duration,
+}
+
+/// What all workers of a node share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Settings that do not change while the node runs.
+    pub config: Config,
+    /// The configuration in force; swapped whole.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Counters and histograms.
+    pub metrics: Metrics,
+    /// Where the node stands in its life.
+    pub lifecycle: Arc<Lifecycle>,
+    /// The node's id, as answers carry it.
+    pub node: Arc<str>,
+    /// Request body bytes in flight.
+    pub(super) bodies: Arc<Budget>,
+    /// Requests so far: what the retry budget is a share of.
+    pub(super) requests: AtomicU64,
+    /// Only touched when a retry is wanted, so a lock costs nothing.
+    pub(super) retries: Mutex<RetryBudget>,
+}
+
+impl Shared {
+    /// A node that serves from `snapshot`.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        snapshot: Arc<Snapshot>,
+        metrics: Metrics,
+        lifecycle: Arc<Lifecycle>,
+        node: Arc<str>,
+    ) -> Self {
+        Self {
+            config,
+            snapshot: ArcSwap::new(snapshot),
+            metrics,
+            lifecycle,
+            node,
+            bodies: Arc::new(Budget::new(config.body_budget)),
+            requests: AtomicU64::new(0),
+            retries: Mutex::new(RetryBudget::new(Instant::now())),
+        }
+    }
+
+    /// Bytes of request bodies in flight.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        self.bodies.in_use()
+    }
+}
+
+/// What belongs to one worker thread.
+#[derive(Debug)]
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// The way to providers; its connections belong to this thread.
+    pub upstream: Upstream,
+    /// The random source of this thread; never borrowed across an await.
+    pub random: RefCell<Random>,
+}
+
+impl Worker {
+    /// A worker of the node.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, upstream: Upstream) -> Self {
+        Self { shared, upstream, random: RefCell::new(Random::new()) }
+    }
+
+    pub(super) fn random(&self) -> u64 {
+        self.random.borrow_mut().next_u64()
+    }
+}
