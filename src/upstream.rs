@@ -6,12 +6,38 @@
 //! once; a stale pooled connection is retried once on a fresh one, only where it had been used
 //! before and no byte of an answer came. Redirects are not followed, nothing is decompressed, and
 //! no clock runs except the connect clock of each call: all others belong to the caller.
+//!
+//! From the top: `client` sends and retries; `site` keeps idle connections and counts; `dial`,
+//! `lookup` and `address` make new ones; `connector` puts `awc` on one; `io` follows what it
+//! carries, with `head` and `framing`; `outgoing` and `answer_body` are the two bodies. Why `awc`
+//! is used this way: docs/decisions/0001-awc-with-own-connector.md.
+
+mod address;
+mod answer_body;
+mod client;
+mod config;
+mod connector;
+mod dial;
+mod framing;
+mod head;
+mod io;
+mod lookup;
+mod outgoing;
+mod site;
+mod socket;
+mod tls;
 
 use std::time::Duration;
 
 use actix_http::header::HeaderMap;
 use actix_http::{Method, StatusCode};
 
+pub use self::address::AddressPolicy;
+pub use self::answer_body::AnswerBody;
+pub use self::client::Upstream;
+pub use self::config::Config;
+pub use self::site::Standing;
+pub use self::tls::{TlsError, tls_config};
 use crate::domain::Payload;
 
 /// One request to a provider.
@@ -40,10 +66,6 @@ pub struct Answer {
     pub body: AnswerBody,
 }
 
-/// The body of an answer: a stream of non-empty pieces.
-#[derive(Debug)]
-pub struct AnswerBody;
-
 /// Why a provider gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
@@ -65,7 +87,7 @@ pub enum SendError {
     /// The connection closed before the answer's head was complete.
     #[error("connection closed before an answer")]
     Closed,
-    /// What came is not an HTTP/1.1 answer.
+    /// What came is not an HTTP/1.1 answer, or the call's path cannot be sent in HTTP.
     #[error("not an HTTP answer")]
     Malformed,
 }

@@ -1,0 +1,178 @@
+//! Where the body of an answer ends.
+//!
+//! The connection follows the framing itself instead of trusting the codec behind it: only so is
+//! a close known to be an end or a break, are surplus bytes seen, and is a connection given back
+//! exactly when its answer is complete. It is a strict subset of what the codec accepts, so the
+//! two cannot disagree on a body that both accept.
+
+/// The framing of an answer is not HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// What is left of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// So many bytes.
+    Length(u64),
+    /// Chunks; `u64` is the size of the chunk at hand as far as known.
+    Chunked(Chunk, u64),
+    /// Whatever comes until the connection is closed.
+    UntilClose,
+}
+
+/// What the next byte of a chunked body belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chunk {
+    /// The first digit of a size: there must be one.
+    Size,
+    /// More digits, or what ends them.
+    SizeRest,
+    /// What follows a size up to its line's end; nobody reads it.
+    Extension,
+    /// The LF of a size line.
+    SizeLf,
+    /// Data.
+    Data,
+    /// The CR after data.
+    DataCr,
+    /// The LF after data.
+    DataLf,
+    /// The first byte of a line after the last chunk.
+    Trailer,
+    /// The rest of a trailer line.
+    TrailerRest,
+    /// The LF of a trailer line.
+    TrailerLf,
+    /// The LF of the empty line that ends all.
+    EndLf,
+    /// Nothing: the body is complete.
+    End,
+}
+
+impl Body {
+    /// The body that starts with a chunk.
+    pub(super) const CHUNKED: Self = Self::Chunked(Chunk::Size, 0);
+
+    /// True once nothing more belongs to the body.
+    pub(super) fn is_complete(self) -> bool {
+        matches!(self, Self::Length(0) | Self::Chunked(Chunk::End, _))
+    }
+
+    /// Takes in what came and says how much of it belongs to the body.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        match self {
+            Self::UntilClose => Ok(bytes.len()),
+            Self::Length(left) => Ok(take(left, bytes.len())),
+            Self::Chunked(chunk, size) => feed_chunks(chunk, size, bytes),
+        }
+    }
+}
+
+/// Takes up to `len` off `left` and says how much it was.
+fn take(left: &mut u64, len: usize) -> usize {
+    let taken = usize::try_from(*left).map_or(len, |left| left.min(len));
+    *left -= taken as u64;
+    taken
+}
+
+fn feed_chunks(chunk: &mut Chunk, size: &mut u64, bytes: &[u8]) -> Result<usize, Malformed> {
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        if *chunk == Chunk::End {
+            break;
+        }
+        if *chunk == Chunk::Data {
+            at += take(size, bytes.len() - at);
+            if *size == 0 {
+                *chunk = Chunk::DataCr;
+            }
+            continue;
+        }
+        *chunk = next(*chunk, size, byte)?;
+        at += 1;
+    }
+    Ok(at)
+}
+
+/// The state after `byte`, which is not data.
+fn next(chunk: Chunk, size: &mut u64, byte: u8) -> Result<Chunk, Malformed> {
+    Ok(match (chunk, byte) {
+        (Chunk::Size | Chunk::SizeRest, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+            let digit = char::from(byte).to_digit(16).ok_or(Malformed)?;
+            let high = if chunk == Chunk::Size { 0 } else { *size };
+            *size = high.checked_mul(16).ok_or(Malformed)? + u64::from(digit);
+            Chunk::SizeRest
+        }
+        (Chunk::SizeRest, b';' | b' ' | b'\t') => Chunk::Extension,
+        (Chunk::SizeRest | Chunk::Extension, b'\r') => Chunk::SizeLf,
+        (Chunk::Extension, b'\t' | 0x20..=0x7e | 0x80..) => Chunk::Extension,
+        (Chunk::SizeLf, b'\n') if *size == 0 => Chunk::Trailer,
+        (Chunk::SizeLf, b'\n') => Chunk::Data,
+        (Chunk::DataCr, b'\r') => Chunk::DataLf,
+        (Chunk::DataLf, b'\n') => Chunk::Size,
+        (Chunk::Trailer, b'\r') => Chunk::EndLf,
+        (Chunk::EndLf, b'\n') => Chunk::End,
+        (Chunk::TrailerRest, b'\r') => Chunk::TrailerLf,
+        (Chunk::Trailer | Chunk::TrailerRest, other) if other != b'\n' => Chunk::TrailerRest,
+        (Chunk::TrailerLf, b'\n') => Chunk::Trailer,
+        _ => return Err(Malformed),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: &[u8] = b"5\r\nhello\r\n0A;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n";
+
+    /// Feeds the bytes in two parts and says how many belong to the body.
+    fn feed(bytes: &[u8], cut: usize) -> Result<(usize, bool), Malformed> {
+        let mut body = Body::CHUNKED;
+        let (first, second) = bytes.split_at(cut);
+        let taken = body.feed(first)? + body.feed(second)?;
+        Ok((taken, body.is_complete()))
+    }
+
+    #[test]
+    fn a_chunked_body_ends_at_its_last_byte_wherever_it_is_cut() {
+        for cut in 0..=STREAM.len() {
+            assert_eq!(feed(STREAM, cut), Ok((STREAM.len(), true)), "cut at {cut}");
+        }
+        for end in 0..STREAM.len() {
+            assert_eq!(feed(&STREAM[..end], end / 2), Ok((end, false)), "ends at {end}");
+        }
+    }
+
+    #[test]
+    fn bytes_behind_the_end_do_not_belong_to_the_body() {
+        let surplus = [STREAM, b"HTTP/1.1 200 OK\r\n"].concat();
+        assert_eq!(feed(&surplus, 7), Ok((STREAM.len(), true)));
+        let mut body = Body::Length(3);
+        assert_eq!(body.feed(b"abcdef"), Ok(3));
+        assert!(body.is_complete());
+        let mut body = Body::UntilClose;
+        assert_eq!(body.feed(b"abcdef"), Ok(6));
+        assert!(!body.is_complete());
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_malformed() {
+        for bytes in [
+            &b"\r\n"[..],
+            b"x\r\n",
+            b"5\nhello",
+            b"5\r\nhelloX",
+            b"5\r\nhello\rX",
+            b"5\r\nhello\n",
+            b"+5\r\n",
+            b"-1\r\n",
+            b"0x5\r\n",
+            b"11111111111111111\r\n",
+            b"5;\n\r\n",
+            b"0\r\n\n",
+            b"0\r\n\rX",
+        ] {
+            assert_eq!(feed(bytes, 0), Err(Malformed), "{}", bytes.escape_ascii());
+        }
+    }
+}
