@@ -3,7 +3,10 @@
 //! The folders are the architecture: dependencies point down only, as the table in
 //! `docs/ARCHITECTURE.md` says and `tests/architecture.rs` enforces.
 
+pub mod cli;
+pub mod config;
 pub mod domain;
+pub mod fleet;
 pub mod policy;
 pub mod provider;
 pub mod proxy;

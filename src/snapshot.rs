@@ -28,8 +28,11 @@ pub struct Snapshot {
     pub pools: Vec<Arc<Pool>>,
     /// Routes in order: the first match wins.
     pub routes: Vec<Route>,
-    /// Keys by the hash of what a client presents. Empty: any or no key is the tenant `default`.
+    /// Keys by the hash of what a client presents.
     pub keys: HashMap<KeyHash, Arc<Key>, RandomState>,
+    /// Whether a key must be presented: the document names some, even if this node could resolve
+    /// none of them. Otherwise any or no key is the tenant `default`.
+    pub keys_required: bool,
     /// The identity of everybody while no keys are configured.
     pub anonymous: Arc<Key>,
 }
@@ -169,7 +172,7 @@ impl Snapshot {
     /// True where every request must carry a key.
     #[must_use]
     pub fn has_keys(&self) -> bool {
-        !self.keys.is_empty()
+        self.keys_required
     }
 }
 

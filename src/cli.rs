@@ -1,0 +1,85 @@
+//! The command line: what is asked for, and the commands that need no running node.
+
+mod check;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::SETTINGS_REFERENCE;
+
+/// Done.
+pub const DONE: u8 = 0;
+/// Settings, a document or the command line are wrong.
+pub const BAD_INPUT: u8 = 64;
+
+/// One node of a fleet of identical AI API proxies.
+///
+/// Clients speak the OpenAI API to it; it speaks to the providers that the fleet document names.
+/// Without any configuration it answers from simulated providers.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = "flotilla", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What `flotilla` is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Serve requests (the default). Everything is set by FLOTILLA_ variables; see below.
+    Serve,
+    /// Run simulated providers, for development, tests and load.
+    ///
+    /// They listen on FLOTILLA_SIM_LISTEN and answer at once; a model named sim-429, sim-reset and
+    /// so on brings that fault.
+    Sim,
+    /// Check a fleet document without serving it.
+    ///
+    /// Prints one line that begins with `ok:` and ends with exit code 0, or every fault with its
+    /// place and exit code 64. Variables that are not set here are warnings.
+    Check {
+        /// The document: .yaml, .yml, .json or .toml.
+        file: PathBuf,
+        /// Write one JSON object to the standard output instead, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Reads the command line. Help, the version and mistakes are written to `out` and `err`.
+///
+/// # Errors
+/// The exit code, where nothing is left to do: 0 after help, 64 after a mistake.
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> Result<Command, ExitCode> {
+    let manual = Arguments::command().after_long_help(manual());
+    let parsed = manual.try_get_matches_from(arguments);
+    match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
+        Ok(arguments) => Ok(arguments.command.unwrap_or(Command::Serve)),
+        Err(mistake) if mistake.use_stderr() => {
+            // Nobody is left to tell when the terminal is gone.
+            drop(write!(err, "{mistake}"));
+            Err(ExitCode::from(BAD_INPUT))
+        }
+        Err(help) => {
+            drop(write!(out, "{help}"));
+            Err(ExitCode::from(DONE))
+        }
+    }
+}
+
+fn manual() -> String {
+    format!(
+        "Exit codes: 0 done, 1 refused or differs, 64 bad settings or document, 69 unreachable.\n\n\
+         Settings, with their defaults:\n\n{SETTINGS_REFERENCE}"
+    )
+}
+
+pub use check::check;

@@ -1,0 +1,303 @@
+//! From a document to the snapshot that a node serves from: defaults filled in, names linked,
+//! variables resolved, keys hashed.
+//!
+//! What is missing on this node only (a variable, or a good value in it) disables what needs it,
+//! loudly, and never the document: other nodes may have it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use super::check::{DEFAULT_TENANT, is_key, is_sendable};
+use super::document::{self, Document, Fleet, Span};
+use super::env::{Env, ExpandError, expand};
+use super::fault::{DocumentFault, Faults, Warning, nearest, shown};
+use super::tree::Path;
+use crate::domain::{BaseUrl, Glob, KeyHash, Secret};
+use crate::policy::balance::Strategy;
+use crate::provider::Protocol;
+use crate::snapshot::{Key, Pool, Provider, Route, Snapshot, Target, Tenant, Timeouts};
+
+/// OpenAI's own address.
+const OPENAI: &str = "https://api.openai.com/v1";
+/// Attempts of a pool that does not say.
+const ATTEMPTS: u32 = 3;
+
+/// Compiles a document for this node.
+///
+/// # Errors
+/// Where two keys turn out to be the same once this node's variables are in their place.
+pub fn compile(
+    document: &Document,
+    env: &Env,
+    revision: u64,
+) -> Result<(Snapshot, Vec<Warning>), Vec<DocumentFault>> {
+    let fleet = &document.fleet;
+    let mut compiler =
+        Compiler { document, env, faults: Faults::new(&document.file), warnings: Vec::new() };
+    let providers = compiler.providers(fleet);
+    let targets = targets(fleet, &providers);
+    let pools = pools(fleet, &targets);
+    let routes = routes(fleet, &pools);
+    let tenants = tenants(fleet);
+    let keys = compiler.keys(fleet, &tenants);
+    compiler.remarks(fleet, &routes);
+    if !compiler.faults.is_empty() {
+        return Err(compiler.faults.into_list());
+    }
+    let anonymous = Key {
+        name: "anonymous".into(),
+        tenant: tenant(&tenants, DEFAULT_TENANT),
+        models: None,
+        upstream_models: None,
+        expires: None,
+    };
+    let snapshot = Snapshot {
+        revision,
+        checksum: document.checksum.as_str().into(),
+        providers: providers.into_values().collect(),
+        targets: targets.into_values().collect(),
+        pools: pools.into_values().collect(),
+        routes,
+        keys,
+        keys_required: !fleet.keys.is_empty(),
+        anonymous: Arc::new(anonymous),
+    };
+    Ok((snapshot, compiler.warnings))
+}
+
+type Named<T> = BTreeMap<String, Arc<T>>;
+
+struct Compiler<'a> {
+    document: &'a Document,
+    env: &'a Env,
+    faults: Faults,
+    warnings: Vec<Warning>,
+}
+
+impl Compiler<'_> {
+    fn warn(&mut self, path: &Path, what: String, hint: Option<String>) {
+        self.warnings.push(Warning { name: path.to_string(), what, hint });
+    }
+
+    /// The text with this node's variables, or what is wrong with it here.
+    fn resolve(&self, text: &Secret) -> Result<String, String> {
+        expand(text.expose(), self.env).map_err(|error| match error {
+            ExpandError::Missing(names) => format!("{} is not set", names.join(", ")),
+            // The walk has refused it.
+            ExpandError::Malformed => "a malformed variable".to_owned(),
+        })
+    }
+
+    fn providers(&mut self, fleet: &Fleet) -> Named<Provider> {
+        let compiled = fleet.providers.iter().map(|(name, spec)| {
+            let path = Path::default().field("providers").field(name);
+            (name.clone(), Arc::new(self.provider(name, spec, &path)))
+        });
+        compiled.collect()
+    }
+
+    fn provider(&mut self, name: &str, spec: &document::Provider, path: &Path) -> Provider {
+        let own: BaseUrl = OPENAI.parse().expect("the vendor's own address is a base URL");
+        let base = match &spec.base_url {
+            None => Ok(own.clone()),
+            Some(text) => self.resolve(&text.0).and_then(|text| {
+                text.parse::<BaseUrl>().map_err(|error| format!("its base_url here is {error}"))
+            }),
+        };
+        let credential = spec.api_key.as_ref().map(|text| {
+            let text = self.resolve(&text.0)?;
+            // A file that was read into a variable often ends with a line end.
+            let text = text.trim();
+            if is_sendable(text) {
+                Ok(Secret::new(text.to_owned()))
+            } else {
+                Err("its api_key here holds a character that no header can carry".to_owned())
+            }
+        });
+        let mut enabled = true;
+        let problems = [base.as_ref().err(), credential.as_ref().and_then(|c| c.as_ref().err())];
+        for problem in problems.into_iter().flatten() {
+            enabled = false;
+            let what = format!("disabled on this node: {problem}");
+            self.warn(path, what, Some("set it and start again".to_owned()));
+        }
+        if spec.base_url.is_none() && spec.api_key.is_none() {
+            let hint = "add api_key: \"${OPENAI_API_KEY}\"".to_owned();
+            self.warn(path, "has no api_key for the vendor's own address".to_owned(), Some(hint));
+        }
+        let base = base.unwrap_or(own);
+        Provider {
+            name: name.into(),
+            protocol: Protocol::OpenAi,
+            host_header: base.origin.host_header().into(),
+            base,
+            credential: credential.and_then(Result::ok),
+            usage_in_stream: spec.usage_in_stream,
+            enabled,
+        }
+    }
+
+    fn keys(
+        &mut self,
+        fleet: &Fleet,
+        tenants: &Named<Tenant>,
+    ) -> HashMap<KeyHash, Arc<Key>, RandomState> {
+        let mut keys: HashMap<KeyHash, Arc<Key>, RandomState> = HashMap::default();
+        for (index, spec) in fleet.keys.iter().enumerate() {
+            let path = Path::default().field("keys").item(index);
+            let hash = match (&spec.hash, &spec.key) {
+                (Some(hash), _) => hash.0,
+                (None, None) => continue,
+                (None, Some(text)) => match self.resolve(&text.0) {
+                    Ok(text) if is_key(text.trim()) => KeyHash::of(text.trim().as_bytes()),
+                    Ok(_) => {
+                        let what = "its value here is no key: visible ASCII characters only";
+                        self.left_out(&path, &spec.name, what);
+                        continue;
+                    }
+                    Err(what) => {
+                        self.left_out(&path, &spec.name, &what);
+                        continue;
+                    }
+                },
+            };
+            let key = Key {
+                name: spec.name.as_str().into(),
+                tenant: tenant(tenants, spec.tenant.as_deref().unwrap_or(DEFAULT_TENANT)),
+                models: globs(spec.models.as_deref()),
+                upstream_models: globs(spec.upstream_models.as_deref()),
+                expires: spec.expires.map(|time| time.0.as_second()),
+            };
+            if let Some(first) = keys.insert(hash, Arc::new(key)) {
+                let what = format!("the same key as `{}`", shown(&first.name));
+                let hint = Some("each key has one name".to_owned());
+                self.faults.push(self.document.place(&path), &path, what, hint);
+            }
+        }
+        keys
+    }
+
+    fn left_out(&mut self, path: &Path, name: &str, why: &str) {
+        let what = format!("the key `{}` is left out on this node: {why}", shown(name));
+        self.warn(path, what, Some("set it and start again".to_owned()));
+    }
+
+    /// What is allowed but hardly meant.
+    fn remarks(&mut self, fleet: &Fleet, routes: &[Route]) {
+        for (name, tenant) in &fleet.tenants {
+            let path = Path::default().field("tenants").field(name).field("regions");
+            let known = || fleet.targets.values().filter_map(|target| target.region.as_deref());
+            for (index, region) in tenant.regions.iter().flatten().enumerate() {
+                if !known().any(|known| known == region) {
+                    let hint =
+                        nearest(region, known()).map(|name| format!("did you mean `{name}`?"));
+                    let what = format!("no target is in the region `{}`", shown(region));
+                    self.warn(&path.item(index), what, hint);
+                }
+            }
+        }
+        let pools = || fleet.pools.keys().map(String::as_str);
+        for (index, key) in fleet.keys.iter().enumerate() {
+            let path = Path::default().field("keys").item(index).field("models");
+            for (at, model) in key.models.iter().flatten().enumerate() {
+                let known = fleet.pools.contains_key(model)
+                    || routes.iter().any(|route| route.model.matches(model));
+                if !model.contains('*') && !known {
+                    let hint =
+                        nearest(model, pools()).map(|name| format!("did you mean `{name}`?"));
+                    let what = format!("no pool and no route knows the model `{}`", shown(model));
+                    self.warn(&path.item(at), what, hint);
+                }
+            }
+        }
+    }
+}
+
+// References have been checked before; one that leads nowhere all the same is left out.
+
+fn targets(fleet: &Fleet, providers: &Named<Provider>) -> Named<Target> {
+    let linked = fleet
+        .targets
+        .iter()
+        .filter_map(|(name, spec)| Some((name, spec, Arc::clone(providers.get(&spec.provider)?))));
+    let compiled = linked.enumerate().map(|(index, (name, spec, provider))| {
+        let target = Target {
+            index,
+            name: name.as_str().into(),
+            provider,
+            model: spec.model.as_deref().map(Into::into),
+            weight: spec.weight,
+            zone: spec.zone.as_deref().map(Into::into),
+            region: spec.region.as_deref().map(Into::into),
+        };
+        (name.clone(), Arc::new(target))
+    });
+    compiled.collect()
+}
+
+fn pools(fleet: &Fleet, targets: &Named<Target>) -> Named<Pool> {
+    let tier =
+        |names: &Vec<String>| names.iter().filter_map(|name| targets.get(name)).cloned().collect();
+    let compiled = fleet.pools.iter().map(|(name, spec)| {
+        let pool = Pool {
+            name: name.as_str().into(),
+            tiers: spec.tiers.iter().map(tier).collect(),
+            strategy: Strategy::Weighted,
+            timeouts: timeouts(&spec.timeouts),
+            attempts: spec.retry.attempts.unwrap_or(ATTEMPTS),
+            heartbeat: spec.heartbeat.map(|Span(every)| every).filter(|every| !every.is_zero()),
+        };
+        (name.clone(), Arc::new(pool))
+    });
+    compiled.collect()
+}
+
+fn timeouts(spec: &document::Timeouts) -> Timeouts {
+    let default = Timeouts::default();
+    let or = |span: Option<Span>, default| span.map_or(default, |Span(duration)| duration);
+    Timeouts {
+        connect: or(spec.connect, default.connect),
+        first_token: or(spec.first_token, default.first_token),
+        answer: or(spec.answer, default.answer),
+        idle: or(spec.idle, default.idle),
+        total: or(spec.total, default.total),
+    }
+}
+
+fn routes(fleet: &Fleet, pools: &Named<Pool>) -> Vec<Route> {
+    let linked = fleet.routes.iter().filter_map(|spec| {
+        let model = Glob::new(spec.matches.model.as_deref()?);
+        let pool = Arc::clone(pools.get(&spec.pool)?);
+        Some(Route { name: spec.name.as_str().into(), model, pool })
+    });
+    linked.collect()
+}
+
+fn tenants(fleet: &Fleet) -> Named<Tenant> {
+    let names = |names: &Option<Vec<String>>| {
+        names.as_ref().map(|names| names.iter().map(|name| name.as_str().into()).collect())
+    };
+    let compiled = fleet.tenants.iter().map(|(name, spec)| {
+        let tenant = Tenant {
+            name: name.as_str().into(),
+            providers: names(&spec.providers),
+            regions: names(&spec.regions),
+        };
+        (name.clone(), Arc::new(tenant))
+    });
+    compiled.collect()
+}
+
+/// The tenant of this name; one that the document does not describe is free to use everything.
+fn tenant(tenants: &Named<Tenant>, name: &str) -> Arc<Tenant> {
+    tenants
+        .get(name)
+        .cloned()
+        .unwrap_or_else(|| Arc::new(Tenant { name: name.into(), providers: None, regions: None }))
+}
+
+fn globs(globs: Option<&[String]>) -> Option<Vec<Glob>> {
+    globs.map(|globs| globs.iter().map(|glob| Glob::new(glob)).collect())
+}
