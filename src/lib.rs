@@ -7,6 +7,7 @@ pub mod domain;
 pub mod policy;
 pub mod provider;
 pub mod proxy;
+pub mod sim;
 pub mod snapshot;
 pub mod telemetry;
 pub mod upstream;
