@@ -5,3 +5,4 @@ mod upstream;
 mod config;
 mod sim;
 mod listener;
+mod chaos_proxy;
