@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod policy;
 pub mod provider;
 pub mod proxy;
+pub mod sim;
 pub mod snapshot;
 pub mod telemetry;
 pub mod upstream;

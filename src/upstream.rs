@@ -102,15 +102,3 @@ pub enum BodyError {
     #[error("the answer's framing is broken")]
     Malformed,
 }
-
-/// skeleton
-#[derive(Debug, Clone)]
-pub struct Upstream;
-impl Upstream {
-    /// skeleton
-    pub async fn send(&self, _o: &crate::domain::Origin, _c: Call) -> Result<Answer, SendError> { todo!() }
-}
-impl futures_core::Stream for AnswerBody {
-    type Item = Result<bytes::Bytes, BodyError>;
-    fn poll_next(self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> { todo!() }
-}
