@@ -15,6 +15,8 @@ use crate::config::SETTINGS_REFERENCE;
 pub const DONE: u8 = 0;
 /// Settings, a document or the command line are wrong.
 pub const BAD_INPUT: u8 = 64;
+/// A port cannot be bound, or something that is needed cannot be reached.
+pub const UNREACHABLE: u8 = 69;
 
 /// One node of a fleet of identical AI API proxies.
 ///

@@ -22,7 +22,7 @@ mod walk;
 mod watch;
 
 pub use compile::compile;
-pub use defaults::default_document;
+pub use defaults::{default_document, needs_simulator};
 pub use document::Document;
 pub use env::Env;
 pub use fault::{DocumentFault, Fault, Warning};

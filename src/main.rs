@@ -3,27 +3,36 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use flotilla::app;
 use flotilla::cli::{self, Command};
 use flotilla::config::Env;
 
 fn main() -> ExitCode {
-    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     let command = match cli::parse(std::env::args_os(), &mut out, &mut err) {
         Ok(command) => command,
         Err(code) => return code,
     };
+    let env = Env::of_process();
     match command {
         Command::Check { file, json } => {
-            let env = Env::of_process();
             match cli::check(&file, json, &env, &mut out, &mut err) {
                 Ok(code) => ExitCode::from(code),
                 // Whoever read our output has gone.
                 Err(_) => ExitCode::FAILURE,
             }
         }
-        Command::Serve | Command::Sim => {
-            drop(writeln!(err, "flotilla: this command does not exist yet"));
-            ExitCode::FAILURE
-        }
+        Command::Serve => end(app::serve(&env), &mut err),
+        Command::Sim => end(app::simulate(&env), &mut err),
     }
+}
+
+/// Tells why the process ends, and with which code.
+fn end(result: Result<(), app::Failure>, err: &mut impl Write) -> ExitCode {
+    let Err(failure) = result else { return ExitCode::from(cli::DONE) };
+    for line in failure.lines() {
+        // Nobody is left to tell when the terminal is gone.
+        drop(writeln!(err, "flotilla: {line}"));
+    }
+    ExitCode::from(failure.code())
 }

@@ -77,9 +77,9 @@ where
 ///
 /// # Errors
 /// `invalid_key`, as for any other request.
-pub fn models(worker: &Worker, headers: &HeaderMap, query: &str) -> Result<Vec<String>, Fault> {
+pub fn models(worker: &Worker, request: &Request) -> Result<Vec<String>, Fault> {
     let snapshot = worker.shared.snapshot.load();
-    let key = authenticate::authenticate(&snapshot, headers, query, unix_now())?;
+    let key = authenticate::authenticate(&snapshot, &request.headers, &request.query, unix_now())?;
     Ok(route::models(&snapshot, &key))
 }
 

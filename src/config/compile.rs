@@ -131,7 +131,6 @@ impl Compiler<'_> {
         Provider {
             name: name.into(),
             protocol: Protocol::OpenAi,
-            host_header: base.origin.host_header().into(),
             base,
             credential: credential.and_then(Result::ok),
             usage_in_stream: spec.usage_in_stream,

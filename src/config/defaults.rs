@@ -18,13 +18,21 @@ const USUAL: [(&str, &str, bool); 4] = [
     ("cohere", "COHERE_API_KEY", false),
 ];
 
-/// The document that stands in for a missing one; `sim` is where the simulator listens.
+/// Whether the document that stands in for a missing one leads to the simulator.
+#[must_use]
+pub fn needs_simulator(env: &Env) -> bool {
+    !USUAL.iter().any(|(_, variable, served)| *served && env.get(variable).is_some())
+}
+
+/// The document that stands in for a missing one; `sim` is where the simulator listens, and
+/// `models` are those that it lists.
 ///
 /// # Errors
 /// None that a caller could cause; a fault here is one of ours, and shown like any other.
 pub fn default_document(
     env: &Env,
     sim: SocketAddr,
+    models: &[&str],
 ) -> Result<(Document, Vec<Warning>), Vec<DocumentFault>> {
     let set = || USUAL.iter().filter(|(_, variable, _)| env.get(variable).is_some());
     let warnings = set().filter(|(.., served)| !served).map(|(provider, variable, _)| Warning {
@@ -33,7 +41,7 @@ pub fn default_document(
         hint: None,
     });
     let warnings = warnings.collect();
-    let document = if set().any(|(.., served)| *served) {
+    let document = if !needs_simulator(env) {
         json!({
             "providers": {"openai": {"protocol": "openai", "api_key": "${OPENAI_API_KEY}"}},
             "targets": {"openai": {"provider": "openai"}},
@@ -45,9 +53,16 @@ pub fn default_document(
             "providers": {"sim": {"protocol": "openai", "base_url": format!("http://{sim}/v1")}},
             "targets": {"sim": {"provider": "sim"}},
             "pools": {"sim": {"tiers": [["sim"]]}},
-            "routes": [{"name": "sim", "match": {"model": "sim*"}, "pool": "sim"}],
+            "routes": sim_routes(models),
         })
     };
     let document = Document::parse("(no document)", Format::Json, document.to_string().as_bytes())?;
     Ok((document, warnings))
 }
+/// A route for each listed model, so that `/v1/models` shows it, and one for all of the family.
+fn sim_routes(models: &[&str]) -> Vec<serde_json::Value> {
+    let route = |model: &str| json!({"name": model, "match": {"model": model}, "pool": "sim"});
+    let family = json!({"name": "sim-family", "match": {"model": "sim*"}, "pool": "sim"});
+    models.iter().filter(|model| **model != "sim").map(|model| route(model)).chain([family]).collect()
+}
+

@@ -1,6 +1,5 @@
 //! What a node's workers share, and what belongs to one of them.
 
-use std::cell::RefCell;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -82,18 +81,18 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// The way to providers; its connections belong to this thread.
     pub upstream: Upstream,
-    /// The random source of this thread; never borrowed across an await.
-    pub random: RefCell<Random>,
+    /// The random source of this thread.
+    pub random: Random,
 }
 
 impl Worker {
     /// A worker of the node.
     #[must_use]
     pub fn new(shared: Arc<Shared>, upstream: Upstream) -> Self {
-        Self { shared, upstream, random: RefCell::new(Random::new()) }
+        Self { shared, upstream, random: Random::new() }
     }
 
     pub(super) fn random(&self) -> u64 {
-        self.random.borrow_mut().next_u64()
+        self.random.next_u64()
     }
 }

@@ -71,7 +71,7 @@ impl Node {
                 let node = app::Node::start(&settings, &env).expect("the node starts");
                 started.send((node.data, node.admin)).expect("the test waits for its node");
                 if let Ok(Stop::Drain) = stopped.await {
-                    node.drain().await;
+                    node.drain(settings.lame_duck).await;
                 } else {
                     node.kill().await;
                 }
