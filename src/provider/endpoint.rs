@@ -64,4 +64,33 @@ impl Endpoint {
     pub const fn protocol(self) -> Protocol {
         Protocol::OpenAi
     }
+
+    /// What its requests have for a body.
+    #[must_use]
+    pub const fn body_kind(self) -> BodyKind {
+        match self {
+            Self::ImagesVariations | Self::AudioTranscriptions | Self::AudioTranslations => {
+                BodyKind::Form
+            }
+            Self::ImagesEdits => BodyKind::Either,
+            _ => BodyKind::Json,
+        }
+    }
+
+    /// Whether a stream of it tells its usage only where `stream_options` asks for it.
+    #[must_use]
+    pub const fn usage_is_optional(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+}
+
+/// How the body of a request is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// A JSON object.
+    Json,
+    /// `multipart/form-data`.
+    Form,
+    /// Either, as the content type says.
+    Either,
 }

@@ -63,10 +63,7 @@ pub(super) struct Committed {
 impl Exchange {
     /// Whether this attempt asks for usage that the client did not ask for.
     fn asks_usage(&self, target: &Target) -> bool {
-        self.envelope.stream
-            && !self.envelope.include_usage
-            && target.provider.usage_in_stream
-            && matches!(self.endpoint, Endpoint::ChatCompletions | Endpoint::Completions)
+        target.provider.usage_in_stream && self.envelope.usage_can_be_asked()
     }
 
     /// Tries one target.

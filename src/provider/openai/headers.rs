@@ -1,0 +1,192 @@
+//! The headers that may cross this node, in both directions, by name.
+//!
+//! Allow-lists, because a header that nobody thought of must not leak: the client's credential and
+//! cookies never reach a provider, a provider's cookies and account names never reach a client.
+
+use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::domain::Secret;
+
+/// Headers of a request that go to the provider.
+const TO_PROVIDER: [&str; 4] = ["content-type", "accept", "openai-beta", "idempotency-key"];
+
+/// Headers of an answer that go to the client.
+const TO_CLIENT: [&str; 12] = [
+    "content-type",
+    "content-encoding",
+    "content-disposition",
+    "cache-control",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-request-id",
+    "openai-processing-ms",
+    "openai-version",
+    "openai-model",
+    "warning",
+];
+
+/// What the headers that tell a provider's limits begin with.
+const RATE_LIMIT: &str = "x-ratelimit-";
+
+/// The headers of a request to a provider: those of the client's that are allowed, and our
+/// credential. The answer is asked for without compression, so that it can be read as it passes.
+///
+/// A credential that cannot be a header's value is left out; loading a document refuses such ones.
+#[must_use]
+pub fn request_headers(client: &HeaderMap, credential: Option<&Secret>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    for name in TO_PROVIDER {
+        // The first one is the one that this node has read.
+        if let Some(value) = client.get(name) {
+            headers.insert(HeaderName::from_static(name), value.clone());
+        }
+    }
+    if !headers.contains_key(header::CONTENT_TYPE) {
+        // Only JSON is read where the client does not say what it sends.
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let agent = concat!("flotilla/", env!("CARGO_PKG_VERSION"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+    let value = credential
+        .and_then(|secret| HeaderValue::try_from(format!("Bearer {}", secret.expose())).ok());
+    if let Some(mut value) = value {
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    headers
+}
+
+/// The headers of a provider's answer that the client may see.
+#[must_use]
+pub fn answer_headers(provider: &HeaderMap) -> HeaderMap {
+    let named = |name: &HeaderName| {
+        provider
+            .get_all(header::CONNECTION)
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
+    };
+    let mut headers = HeaderMap::with_capacity(16);
+    for (name, value) in provider {
+        let allowed = TO_CLIENT.contains(&name.as_str()) || name.as_str().starts_with(RATE_LIMIT);
+        // What `connection` names speaks of the provider's connection only.
+        if allowed && !named(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn names(map: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    // T31c
+    #[test]
+    fn nothing_but_the_allowed_headers_reaches_a_provider() {
+        let client = map(&[
+            ("content-type", "multipart/form-data; boundary=\"a b\"; x=Y"),
+            ("accept", "text/event-stream"),
+            ("openai-beta", "assistants=v2"),
+            ("idempotency-key", "k1"),
+            ("authorization", "Bearer canary"),
+            ("x-api-key", "canary"),
+            ("api-key", "canary"),
+            ("cookie", "canary"),
+            ("proxy-authorization", "canary"),
+            ("x-forwarded-for", "canary"),
+            ("forwarded", "canary"),
+            ("openai-organization", "canary"),
+            ("openai-project", "canary"),
+            ("accept-encoding", "gzip, canary"),
+            ("user-agent", "canary"),
+            ("host", "canary"),
+            ("content-length", "7"),
+            ("transfer-encoding", "chunked"),
+            ("connection", "close"),
+            ("expect", "100-continue"),
+            ("x-stainless-lang", "canary"),
+            ("x-flotilla-user", "canary"),
+        ]);
+        let sent = request_headers(&client, Some(&Secret::new("sk-ours".into())));
+        assert_eq!(
+            names(&sent),
+            [
+                "accept",
+                "accept-encoding",
+                "authorization",
+                "content-type",
+                "idempotency-key",
+                "openai-beta",
+                "user-agent"
+            ]
+        );
+        assert_eq!(sent.get("content-type"), client.get("content-type"));
+        assert_eq!(sent.get("authorization").expect("set"), "Bearer sk-ours");
+        assert_eq!(sent.get("accept-encoding").expect("set"), "identity");
+        assert!(sent.iter().all(|(_, value)| !value.as_bytes().ends_with(b"canary")));
+        assert!(!format!("{sent:?}").contains("sk-ours"), "the credential hides in Debug");
+    }
+
+    #[test]
+    fn without_a_credential_none_is_sent() {
+        let client = map(&[("authorization", "Bearer canary")]);
+        assert_eq!(
+            names(&request_headers(&client, None)),
+            ["accept-encoding", "content-type", "user-agent"]
+        );
+        let broken = Secret::new("two\nlines".into());
+        assert!(!request_headers(&client, Some(&broken)).contains_key("authorization"));
+    }
+
+    #[test]
+    fn nothing_but_the_allowed_headers_reaches_a_client() {
+        let provider = map(&[
+            ("content-type", "text/event-stream"),
+            ("x-ratelimit-remaining-tokens", "7"),
+            ("x-ratelimit-reset-requests", "1s"),
+            ("retry-after-ms", "20"),
+            ("x-request-id", "req_1"),
+            ("openai-processing-ms", "5"),
+            ("openai-organization", "canary"),
+            ("set-cookie", "canary"),
+            ("set-cookie", "canary2"),
+            ("server", "canary"),
+            ("alt-svc", "canary"),
+            ("content-length", "7"),
+            ("transfer-encoding", "chunked"),
+            ("connection", "keep-alive, Retry-After"),
+            ("keep-alive", "timeout=5"),
+            ("retry-after", "5"),
+            ("access-control-allow-origin", "*"),
+            ("x-flotilla-node", "canary"),
+        ]);
+        assert_eq!(
+            names(&answer_headers(&provider)),
+            [
+                "content-type",
+                "openai-processing-ms",
+                "retry-after-ms",
+                "x-ratelimit-remaining-tokens",
+                "x-ratelimit-reset-requests",
+                "x-request-id"
+            ]
+        );
+    }
+}
