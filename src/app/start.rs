@@ -11,7 +11,7 @@ use actix_server::Server;
 use tokio_util::sync::CancellationToken;
 
 use super::{Node, Running};
-use crate::api::{admin, data};
+use crate::api::{self, AdminConfig, DataConfig};
 use crate::config::{self, DocumentFault, Env, Fault, Loaded, Settings, Warning, Watch};
 use crate::domain::{Lifecycle, Phase};
 use crate::fleet::config_watch::{self, Report};
@@ -64,7 +64,7 @@ impl Node {
         let sim = if settings.config.is_none() && config::needs_simulator(env) {
             let (listener, addr) = listen(settings.sim_listen, "FLOTILLA_SIM_LISTEN")?;
             loaded = configuration(settings, env, addr)?;
-            let server = sim::serve(listener, settings.sim, 1);
+            let server = sim::serve(listener, sim::Config::default(), 1);
             aside.push(run(server, addr, "FLOTILLA_SIM_LISTEN")?);
             Some(addr)
         } else {
@@ -80,10 +80,10 @@ impl Node {
                 Rc::new(Worker::new(Arc::clone(&shared), upstream))
             }
         };
-        let data_server = data::serve(data_config(settings), data_listener, worker);
+        let data_server = api::serve_data(data_config(settings), data_listener, worker);
         let data_server = run(data_server, data, "FLOTILLA_LISTEN")?;
-        let admin_config = admin::AdminConfig { token: settings.admin_token.clone() };
-        let admin_server = admin::serve(admin_config, admin_listener, Arc::clone(&shared));
+        let admin_config = AdminConfig { token: settings.admin_token.clone() };
+        let admin_server = api::serve_admin(admin_config, admin_listener, Arc::clone(&shared));
         aside.push(run(admin_server, admin, "FLOTILLA_ADMIN_LISTEN")?);
         let stop_watch = CancellationToken::new();
         let watch = settings.config.clone().map(|file| {
@@ -128,12 +128,12 @@ fn share(settings: &Settings, loaded: Loaded) -> Arc<Shared> {
     Arc::new(Shared::new(config, Arc::new(loaded.snapshot), metrics, lifecycle, node))
 }
 
-fn data_config(settings: &Settings) -> data::DataConfig {
-    data::DataConfig {
+fn data_config(settings: &Settings) -> DataConfig {
+    DataConfig {
         workers: settings.workers,
         head_timeout: settings.head_timeout,
         write_stall: settings.write_stall,
-        keep_alive: data::KEEP_ALIVE,
+        keep_alive: api::KEEP_ALIVE,
         trusted_proxies: settings.trusted_proxies.clone(),
         cors_origins: settings.cors_origins.clone(),
     }

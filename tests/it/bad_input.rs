@@ -82,12 +82,12 @@ async fn a_body_that_does_not_come_times_out() {
 
 #[tokio::test]
 async fn bodies_in_flight_are_bounded_over_the_node() {
-    let node = Node::with("", &[("FLOTILLA_BODY_BUDGET", "4KiB")]);
+    let node = Node::with("", &[("FLOTILLA_BODY_BUDGET", "4KiB"), ("FLOTILLA_BODY_LIMIT", "4KiB")]);
     let large = [&chat("sim", false)[..], &[b' '; 3000]].concat();
     let whole = post(CHAT, &[], &large);
     let mut first = Client::connect(node.data).await;
     first.send(&whole[..whole.len() - 1]).await;
-    let full = || node.metric("flotilla_request_body_bytes") >= 3000.0;
+    let full = || node.metric("flotilla_body_bytes") >= 3000.0;
     crate::support::eventually("the first body is charged", full).await;
     let refused = ask(node.data, &whole).await;
     assert_eq!((refused.status, refused.code()), (429, "node_busy".into()));

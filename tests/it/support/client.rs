@@ -193,7 +193,8 @@ impl Client {
                 }
             }
         }
-        let length = head.header("content-length").map(|text| text.parse().expect("a length"));
+        let length = head.header("content-length");
+        let length: Option<usize> = length.map(|text| text.parse().expect("a length"));
         let Some(length) = length else { return (body, head.status == 204) };
         while self.buffer.len() < length {
             if !self.more().await {
