@@ -3,6 +3,7 @@
 //! The folders are the architecture: dependencies point down only, as the table in
 //! `docs/ARCHITECTURE.md` says and `tests/architecture.rs` enforces.
 
+pub mod api;
 pub mod domain;
 pub mod policy;
 pub mod provider;

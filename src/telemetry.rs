@@ -1,5 +1,9 @@
-//! Metric names, logs. SKELETON.
+//! What the node says about itself: metrics, with every name in one place, and logs.
+//!
+//! Neither may ever slow a request down or hold anything of a prompt, an answer or a key.
 
-/// Counters and histograms of the node.
-#[derive(Debug, Default)]
-pub struct Metrics;
+pub mod log;
+mod metrics;
+mod series;
+
+pub use metrics::Metrics;
