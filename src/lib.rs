@@ -3,6 +3,8 @@
 //! The folders are the architecture: dependencies point down only, as the table in
 //! `docs/ARCHITECTURE.md` says and `tests/architecture.rs` enforces.
 
+pub mod api;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod domain;

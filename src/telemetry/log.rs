@@ -1,0 +1,247 @@
+//! Logs: text or JSON lines on stderr, written by a thread of their own.
+//!
+//! A request never waits for whoever reads the log. Lines go through a bounded channel; when it is
+//! full they are thrown away and counted, and the log says so itself once it can again. At the
+//! end of the process the guard waits a bounded time for what is still to be written.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::thread;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that may wait: seconds of a busy node's log, and at a usual 300 bytes some megabytes.
+const QUEUE: usize = 16 << 10;
+
+/// A line is cut beyond this; nothing that belongs into a log is longer.
+const MAX_LINE: usize = 16 << 10;
+
+/// How long the end of the process waits for the last lines.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// What actix reports as errors is a client that left or sent nonsense; we answer and count that
+/// ourselves. It can be had again by naming `actix_http` in the filter.
+const QUIET: &str = "actix_http=off,actix_server=warn";
+
+/// Lines thrown away so far. One for the process, as the subscriber is.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter cannot be understood.
+    #[error("{0:?} is not a log filter; write a level such as info, or flotilla=debug,warn")]
+    Filter(String),
+    /// There is one already.
+    #[error("the log is already set up")]
+    Twice,
+    /// The thread that writes could not be started.
+    #[error("cannot start the thread that writes the log")]
+    Thread(#[source] io::Error),
+}
+
+/// Lines thrown away because their reader was too slow.
+#[must_use]
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
+/// Sets the log of this process up: `filter` is a level or a list of directives.
+///
+/// # Errors
+/// A filter that cannot be understood, or a second call.
+pub fn init(format: Format, filter: &str) -> Result<Guard, LogError> {
+    let filter = self::filter(filter)?;
+    let (queue, guard) = start(io::stderr()).map_err(LogError::Thread)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_target(true)
+        .with_writer(queue);
+    let done = match format {
+        Format::Text => builder.try_init(),
+        Format::Json => builder.json().flatten_event(true).try_init(),
+    };
+    done.map(|()| guard).map_err(|_| LogError::Twice)
+}
+
+fn filter(text: &str) -> Result<EnvFilter, LogError> {
+    let text = text.trim();
+    let whole = if text.is_empty() {
+        format!("info,{QUIET}")
+    } else if text.contains("actix") {
+        text.to_owned()
+    } else {
+        format!("{text},{QUIET}")
+    };
+    EnvFilter::try_new(whole).map_err(|_| LogError::Filter(text.to_owned()))
+}
+
+enum Message {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// Keeps the log running; when it is dropped, the last lines are written, within two seconds.
+#[derive(Debug)]
+#[must_use = "the log's last lines are lost without it"]
+pub struct Guard {
+    queue: SyncSender<Message>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let (done, written) = mpsc::sync_channel(1);
+        // With a full queue and a reader that stands still there is nothing left to wait for.
+        if self.queue.try_send(Message::Flush(done)).is_ok() {
+            written.recv_timeout(FLUSH).ok();
+        }
+    }
+}
+
+/// Starts the thread that writes to `out`; it ends when all of its senders are gone.
+fn start(out: impl Write + Send + 'static) -> io::Result<(Queue, Guard)> {
+    let (sender, receiver) = mpsc::sync_channel(QUEUE);
+    thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver, out))?;
+    Ok((Queue(sender.clone()), Guard { queue: sender }))
+}
+
+fn write_all(lines: &Receiver<Message>, mut out: impl Write) {
+    let mut told = dropped();
+    while let Ok(message) = lines.recv() {
+        // A log that cannot be written has nowhere to say so.
+        match message {
+            Message::Line(line) => out.write_all(&line).ok(),
+            Message::Flush(done) => out.flush().ok().and_then(|()| done.try_send(()).ok()),
+        };
+        let dropped = dropped();
+        if dropped > told {
+            writeln!(out, "WARN log: {} lines were thrown away", dropped - told).ok();
+            told = dropped;
+        }
+    }
+}
+
+/// Makes one `Line` for each event.
+#[derive(Clone, Debug)]
+struct Queue(SyncSender<Message>);
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line { queue: &self.0, text: Vec::new() }
+    }
+}
+
+/// One event on its way; it is sent when it is dropped.
+struct Line<'a> {
+    queue: &'a SyncSender<Message>,
+    text: Vec<u8>,
+}
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let room = MAX_LINE.saturating_sub(self.text.len());
+        self.text.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if self.text.is_empty() {
+            return;
+        }
+        if self.text.last() != Some(&b'\n') {
+            self.text.push(b'\n');
+        }
+        let line = Message::Line(std::mem::take(&mut self.text));
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.queue.try_send(line)
+        {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no test panics with it").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_line_is_written_before_the_guard_lets_go() {
+        let out = Shared::default();
+        let (queue, guard) = start(out.clone()).expect("a thread starts");
+        for number in 0..1000 {
+            write!(queue.make_writer(), "line {number}").expect("a line takes anything");
+        }
+        drop(guard);
+        let text = String::from_utf8(out.0.lock().expect("no panic").clone()).expect("text");
+        assert_eq!(text.lines().count(), 1000);
+        assert!(text.ends_with("line 999\n"));
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_lines_and_never_time() {
+        // Nobody receives.
+        let (sender, _receiver) = mpsc::sync_channel(2);
+        let queue = Queue(sender);
+        let before = dropped();
+        for _ in 0..5 {
+            queue.make_writer().write_all(b"x").expect("a line takes anything");
+        }
+        assert!(dropped() >= before + 3);
+        drop(Guard { queue: queue.0 });
+    }
+
+    #[test]
+    fn a_line_is_cut_where_it_is_absurdly_long() {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        Queue(sender).make_writer().write_all(&vec![b'x'; MAX_LINE * 2]).expect("takes anything");
+        let len = match receiver.recv() {
+            Ok(Message::Line(line)) => line.len(),
+            _ => 0,
+        };
+        assert_eq!(len, MAX_LINE + 1);
+    }
+
+    #[test]
+    fn a_filter_is_a_level_or_directives() {
+        assert!(filter("debug").is_ok() && filter("").is_ok());
+        assert!(filter("flotilla=debug,warn").is_ok());
+        assert!(filter("actix_http=trace").is_ok());
+        assert!(matches!(filter("what is this=loud"), Err(LogError::Filter(_))));
+    }
+}

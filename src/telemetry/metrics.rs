@@ -1,0 +1,363 @@
+//! Every metric of the node: its name, its labels and what it means, in one place.
+//!
+//! Names are `flotilla_<what>_<unit>`; the encoder adds `_total` to counters. A label is either
+//! from a fixed set in the code or a name from the configuration: what a client sends, such as an
+//! unknown model, never makes a series.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::log;
+use super::series::{Name, Names, Series};
+use crate::domain::Usage;
+
+/// From a cached answer of a moderation model to a long reasoning stream at the total time limit.
+const DURATION_BUCKETS: [f64; 16] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+];
+
+/// First tokens come between a few milliseconds (a simulator) and the first-token clock.
+const FIRST_TOKEN_BUCKETS: [f64; 13] =
+    [0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0];
+
+/// Counters and histograms of the node.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    names: Names,
+    requests: Series<RequestLabels, Counter>,
+    request_seconds: Series<PoolLabels, Histogram>,
+    attempts: Series<AttemptLabels, Counter>,
+    attempt_seconds: Series<TargetLabels, Histogram>,
+    first_token_seconds: Series<TargetLabels, Histogram>,
+    tokens: Series<TokenLabels, Counter>,
+    estimated: Series<TargetLabels, Counter>,
+    body_bytes: Gauge,
+    in_flight: Gauge,
+    reloads: Series<OutcomeLabels, Counter>,
+    revision: Gauge,
+    loaded: Mutex<Option<Instant>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    endpoint: &'static str,
+    pool: Name,
+    outcome: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabels {
+    endpoint: &'static str,
+    pool: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    target: Name,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetLabels {
+    target: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    target: Name,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+/// Log lines that were thrown away because nobody took them in time.
+#[derive(Debug)]
+struct DroppedLogLines;
+
+impl Collector for DroppedLogLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let dropped = ConstCounter::new(log::dropped());
+        let help = "Log lines thrown away because the reader of the log was too slow";
+        let kind = dropped.metric_type();
+        dropped.encode(encoder.encode_descriptor("log_lines_dropped", help, None, kind)?)
+    }
+}
+
+fn durations() -> Histogram {
+    Histogram::new(DURATION_BUCKETS)
+}
+
+fn first_tokens() -> Histogram {
+    Histogram::new(FIRST_TOKEN_BUCKETS)
+}
+
+impl Metrics {
+    /// The type of what `render` returns.
+    pub const CONTENT_TYPE: &'static str =
+        "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// All metrics at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("flotilla");
+        let requests = Series::new(Counter::default);
+        let request_seconds = Series::new(durations);
+        let attempts = Series::new(Counter::default);
+        let attempt_seconds = Series::new(durations);
+        let first_token_seconds = Series::new(first_tokens);
+        let tokens = Series::new(Counter::default);
+        let estimated = Series::new(Counter::default);
+        let body_bytes = Gauge::default();
+        let in_flight = Gauge::default();
+        let reloads = Series::new(Counter::default);
+        let revision = Gauge::default();
+
+        let r = &mut registry;
+        r.register("requests", "Requests answered, by how they ended", requests.clone());
+        r.register_with_unit(
+            "request_duration",
+            "From a request's head to the end of its answer",
+            Unit::Seconds,
+            request_seconds.clone(),
+        );
+        r.register("attempts", "Attempts at a target, by how they ended", attempts.clone());
+        r.register_with_unit(
+            "attempt_duration",
+            "From an attempt's start to its end",
+            Unit::Seconds,
+            attempt_seconds.clone(),
+        );
+        r.register_with_unit(
+            "first_token",
+            "From an attempt's start to its first content",
+            Unit::Seconds,
+            first_token_seconds.clone(),
+        );
+        r.register(
+            "tokens",
+            "Tokens used; cached ones are part of input, reasoning of output",
+            tokens.clone(),
+        );
+        r.register(
+            "usage_estimated",
+            "Attempts whose tokens are an estimate, because the provider gave no figures",
+            estimated.clone(),
+        );
+        r.register_with_unit(
+            "body",
+            "Request bodies held in memory now",
+            Unit::Bytes,
+            body_bytes.clone(),
+        );
+        r.register("requests_in_flight", "Requests not yet ended", in_flight.clone());
+        r.register("config_reloads", "Changed fleet documents, by outcome", reloads.clone());
+        r.register("config_revision", "The revision served now", revision.clone());
+        r.register_collector(Box::new(DroppedLogLines));
+
+        Self {
+            registry,
+            names: Names::default(),
+            requests,
+            request_seconds,
+            attempts,
+            attempt_seconds,
+            first_token_seconds,
+            tokens,
+            estimated,
+            body_bytes,
+            in_flight,
+            reloads,
+            revision,
+            loaded: Mutex::new(None),
+        }
+    }
+
+    /// All metrics as text, of the type `Self::CONTENT_TYPE`.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 << 10);
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+
+    /// A request ended. `pool` is a configured name or empty; `outcome` is `ok`, the text of a
+    /// `Code`, `provider_error`, `client_gone` or `aborted`.
+    pub fn request(
+        &self,
+        endpoint: &'static str,
+        pool: &str,
+        outcome: &'static str,
+        status: u16,
+        seconds: f64,
+    ) {
+        let pool = self.names.get(pool);
+        // A provider may answer with any number; only those of HTTP make a series.
+        let status = if (100..600).contains(&status) { status } else { 0 };
+        let labels = RequestLabels { endpoint, pool: pool.clone(), outcome, status };
+        self.requests.with(&labels, |count| {
+            count.inc();
+        });
+        self.request_seconds.with(&PoolLabels { endpoint, pool }, |time| time.observe(seconds));
+    }
+
+    /// An attempt at a target ended.
+    pub fn attempt(&self, target: &str, outcome: &'static str, seconds: f64) {
+        let target = self.names.get(target);
+        self.attempts.with(&AttemptLabels { target: target.clone(), outcome }, |count| {
+            count.inc();
+        });
+        self.attempt_seconds.with(&TargetLabels { target }, |time| time.observe(seconds));
+    }
+
+    /// The first content of an attempt came.
+    pub fn first_token(&self, target: &str, seconds: f64) {
+        let target = self.names.get(target);
+        self.first_token_seconds.with(&TargetLabels { target }, |time| time.observe(seconds));
+    }
+
+    /// What an attempt used.
+    pub fn tokens(&self, target: &str, usage: &Usage) {
+        let target = self.names.get(target);
+        let kinds = [
+            ("input", usage.input_tokens),
+            ("output", usage.output_tokens),
+            ("cached", usage.cached_tokens),
+            ("reasoning", usage.reasoning_tokens),
+        ];
+        for (kind, tokens) in kinds.into_iter().filter(|(_, tokens)| *tokens > 0) {
+            self.tokens.with(&TokenLabels { target: target.clone(), kind }, |count| {
+                count.inc_by(tokens);
+            });
+        }
+        if usage.estimated {
+            self.estimated.with(&TargetLabels { target }, |count| {
+                count.inc();
+            });
+        }
+    }
+
+    /// Bytes of request bodies in flight.
+    #[must_use]
+    pub fn body_bytes(&self) -> &Gauge {
+        &self.body_bytes
+    }
+
+    /// Sets how many requests are in flight; called before the metrics are rendered.
+    pub fn set_in_flight(&self, requests: usize) {
+        self.in_flight.set(i64::try_from(requests).unwrap_or(i64::MAX));
+    }
+
+    /// A changed document was taken over (`ok`) or refused.
+    pub fn reload(&self, outcome: &'static str) {
+        self.reloads.with(&OutcomeLabels { outcome }, |count| {
+            count.inc();
+        });
+    }
+
+    /// This revision is served from now on.
+    pub fn revision(&self, revision: i64) {
+        self.revision.set(revision);
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long ago the revision in force was taken over.
+    #[must_use]
+    pub fn revision_age(&self) -> Option<Duration> {
+        let loaded = *self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.map(|instant| instant.elapsed())
+    }
+
+    /// Forgets the series of targets and pools that left the configuration.
+    pub fn retain(&self, targets: &HashSet<&str>, pools: &HashSet<&str>) {
+        let target = |name: &Name| targets.contains(name.as_str());
+        let pool = |name: &Name| name.as_str().is_empty() || pools.contains(name.as_str());
+        self.requests.retain(|labels| pool(&labels.pool));
+        self.request_seconds.retain(|labels| pool(&labels.pool));
+        self.attempts.retain(|labels| target(&labels.target));
+        self.attempt_seconds.retain(|labels| target(&labels.target));
+        self.first_token_seconds.retain(|labels| target(&labels.target));
+        self.tokens.retain(|labels| target(&labels.target));
+        self.estimated.retain(|labels| target(&labels.target));
+        self.names.retain(|name| targets.contains(name) || pools.contains(name));
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_units_are_those_of_the_documentation() {
+        let metrics = Metrics::new();
+        metrics.request("/chat/completions", "fast", "ok", 200, 0.02);
+        metrics.attempt("gpt-a", "ok", 0.02);
+        metrics.first_token("gpt-a", 0.01);
+        metrics.tokens("gpt-a", &Usage::estimate(40, 8));
+        metrics.body_bytes().set(7);
+        metrics.set_in_flight(3);
+        metrics.reload("refused");
+        metrics.revision(2);
+        let text = metrics.render();
+        for line in [
+            r#"flotilla_requests_total{endpoint="/chat/completions",pool="fast",outcome="ok",status="200"} 1"#,
+            r#"flotilla_request_duration_seconds_count{endpoint="/chat/completions",pool="fast"} 1"#,
+            r#"flotilla_attempts_total{target="gpt-a",outcome="ok"} 1"#,
+            r#"flotilla_attempt_duration_seconds_count{target="gpt-a"} 1"#,
+            r#"flotilla_first_token_seconds_bucket{le="0.01",target="gpt-a"} 1"#,
+            r#"flotilla_tokens_total{target="gpt-a",kind="input"} 10"#,
+            r#"flotilla_usage_estimated_total{target="gpt-a"} 1"#,
+            "flotilla_body_bytes 7",
+            "flotilla_requests_in_flight 3",
+            r#"flotilla_config_reloads_total{outcome="refused"} 1"#,
+            "flotilla_config_revision 2",
+            "flotilla_log_lines_dropped_total ",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+        assert!(metrics.revision_age().is_some());
+    }
+
+    #[test]
+    fn a_target_that_left_the_configuration_is_forgotten() {
+        let metrics = Metrics::new();
+        for name in ["stays", "leaves"] {
+            metrics.attempt(name, "ok", 0.1);
+            metrics.tokens(name, &Usage::estimate(4, 4));
+            metrics.request("/embeddings", name, "ok", 200, 0.1);
+        }
+        metrics.request("/embeddings", "", "model_not_found", 404, 0.1);
+        let left: HashSet<&str> = ["stays"].into();
+        metrics.retain(&left, &left);
+        let text = metrics.render();
+        assert!(!text.contains("leaves"), "{text}");
+        assert!(text.contains(r#"target="stays""#) && text.contains("model_not_found"), "{text}");
+    }
+
+    // T30, the series part: what a provider answers does not make series without end.
+    #[test]
+    fn a_status_that_is_none_makes_no_series_of_its_own() {
+        let metrics = Metrics::new();
+        (600..1600).for_each(|status| metrics.request("/embeddings", "", "ok", status, 0.0));
+        assert_eq!(metrics.render().matches("flotilla_requests_total{").count(), 1);
+    }
+}

@@ -1,0 +1,158 @@
+//! The admin listener.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use actix_server::ServerHandle;
+use arc_swap::ArcSwap;
+use flotilla::api::{self, AdminConfig};
+use flotilla::domain::{Lifecycle, Phase, Secret};
+use flotilla::proxy::Shared;
+use flotilla::snapshot::{Key, Snapshot, Tenant};
+use flotilla::telemetry::Metrics;
+
+use super::rig::{Client, PATIENCE};
+
+struct Admin {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    handle: ServerHandle,
+}
+
+impl Admin {
+    fn start(token: Option<&str>) -> Self {
+        let tenant = Arc::new(Tenant { name: "default".into(), providers: None, regions: None });
+        let anonymous = Key {
+            name: "anonymous".into(),
+            tenant,
+            models: None,
+            upstream_models: None,
+            expires: None,
+        };
+        let snapshot = Snapshot {
+            revision: 7,
+            checksum: "0123456789abcdef".into(),
+            providers: Vec::new(),
+            targets: Vec::new(),
+            pools: Vec::new(),
+            routes: Vec::new(),
+            keys: HashMap::default(),
+            anonymous: Arc::new(anonymous),
+        };
+        let lifecycle = Arc::new(Lifecycle::new());
+        lifecycle.advance(Phase::Serving);
+        let metrics = Metrics::new();
+        metrics.revision(7);
+        let snapshot = ArcSwap::from_pointee(snapshot);
+        let shared = Arc::new(Shared { snapshot, metrics, lifecycle, node: "n1".into() });
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = listener.local_addr().expect("bound");
+        let config = AdminConfig { token: token.map(|token| Secret::new(token.into())) };
+        let (ready_in, ready) = mpsc::channel();
+        let theirs = Arc::clone(&shared);
+        thread::spawn(move || {
+            actix_rt::System::new().block_on(async move {
+                let server = api::serve_admin(config, listener, theirs).expect("a listener");
+                ready_in.send(server.handle()).expect("the test waits for it");
+                server.await.expect("the server ends cleanly");
+            });
+        });
+        let handle = ready.recv_timeout(PATIENCE).expect("the server starts");
+        Self { addr, shared, handle }
+    }
+
+    fn connect(&self) -> Client {
+        Client::new(TcpStream::connect(self.addr).expect("it listens"))
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+    }
+}
+
+#[test]
+fn health_tells_what_is_served_and_how_old_it_is() {
+    let admin = Admin::start(None);
+    let mut client = admin.connect();
+    let health: serde_json::Value =
+        serde_json::from_str(&client.get("/healthz", "").body).expect("JSON");
+    assert_eq!(health["phase"], "serving");
+    assert_eq!(health["revision"], 7);
+    assert_eq!(health["checksum"], "0123456789abcdef");
+    assert_eq!(health["revision_age_seconds"], 0);
+    assert!(health["providers"].is_object());
+    assert_eq!(client.get("/livez", "").status, 200);
+    assert_eq!(client.get("/readyz", "").body, "ready\n");
+
+    admin.shared.lifecycle.advance(Phase::Draining);
+    assert_eq!(client.get("/readyz", "").status, 503);
+    assert_eq!(client.get("/healthz", "").status, 503);
+    assert_eq!(client.get("/livez", "").status, 200);
+}
+
+#[test]
+fn metrics_are_open_and_count_what_is_in_flight() {
+    let admin = Admin::start(Some("secret"));
+    let _one = admin.shared.lifecycle.enter();
+    let answer = admin.connect().get("/metrics", "");
+    assert_eq!(answer.header("content-type"), Some(Metrics::CONTENT_TYPE));
+    assert!(answer.body.contains("flotilla_requests_in_flight 1"), "{}", answer.body);
+    assert!(answer.body.contains("flotilla_config_revision 7"), "{}", answer.body);
+}
+
+// T31f, the admin part.
+#[test]
+fn the_api_is_off_without_a_token_and_closed_without_the_right_one() {
+    let off = Admin::start(None);
+    for path in ["/admin/v1", "/admin/v1/keys", "/admin/v1/nodes/n1/drain"] {
+        let answer = off.connect().get(path, "authorization: Bearer x\r\n");
+        assert_eq!((answer.status, answer.code().as_str()), (403, "admin_disabled"), "{path}");
+    }
+    let on = Admin::start(Some("secret"));
+    let mut client = on.connect();
+    for header in [
+        "",
+        "authorization: Bearer\r\n",
+        "authorization: Bearer \r\n",
+        "authorization: secret\r\n",
+        "authorization: Bearer Secret\r\n",
+        "authorization: Bearer secret2\r\n",
+        "authorization: Basic secret\r\n",
+        "x-api-key: secret\r\n",
+        "authorization: Bearer secret\r\nauthorization: Bearer secret\r\n",
+    ] {
+        let answer = client.get("/admin/v1/keys", header);
+        assert_eq!((answer.status, answer.code().as_str()), (401, "invalid_token"), "{header}");
+        assert!(!answer.body.contains("secret"), "{}", answer.body);
+    }
+    let answer = client.get("/admin/v1/keys", "authorization: Bearer secret\r\n");
+    assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"));
+}
+
+#[test]
+fn a_foreign_host_is_refused_while_there_is_no_token() {
+    let off = Admin::start(None);
+    let mut client = off.connect();
+    client.send("GET /metrics HTTP/1.1\r\nhost: evil.example\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.code().as_str()), (403, "foreign_host"));
+    assert!(answer.body.contains("FLOTILLA_ADMIN_TOKEN"), "{}", answer.body);
+    let on = Admin::start(Some("secret"));
+    let mut client = on.connect();
+    client.send("GET /metrics HTTP/1.1\r\nhost: metrics.example\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn unknown_paths_and_wrong_methods_are_refused() {
+    let admin = Admin::start(None);
+    let mut client = admin.connect();
+    assert_eq!(client.get("/", "").code(), "not_found");
+    client.send("POST /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
+}
