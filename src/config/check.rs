@@ -169,7 +169,7 @@ impl Check<'_> {
     }
 
     fn keys(&mut self) {
-        let mut hashes = HashMap::new();
+        let mut hashes: HashMap<KeyHash, usize> = HashMap::new();
         for (index, key) in self.fleet.keys.iter().enumerate() {
             let path = root("keys").item(index);
             if let Some(tenant) = &key.tenant
@@ -188,9 +188,10 @@ impl Check<'_> {
                 }
             }
             if let Some(hash) = self.key_hash(key, &path)
-                && let Some(first) = hashes.insert(hash, &key.name)
+                && let first = *hashes.entry(hash).or_insert(index)
+                && let Some(first) = self.fleet.keys.get(first).filter(|_| first != index)
             {
-                let what = format!("the same key as `{}`", shown(first));
+                let what = format!("the same key as `{}`", shown(&first.name));
                 self.fault(&path, what, Some("each key has one name"));
             }
         }

@@ -196,6 +196,3 @@ fn node_id(env: &Env) -> String {
     aws_lc_rs::rand::fill(&mut random).expect("the random source of the system does not fail");
     format!("{host}-{:08x}", u32::from_le_bytes(random))
 }
-
-#[cfg(test)]
-mod tests;

@@ -55,6 +55,16 @@ impl<'a> Walker<'a> {
             // A field whose shape is not fixed yet; it is refused as not served.
             (None, _) => Some(Json::Bool(true)),
             (Some(expected), found) => {
+                let check = schema.get("x-check").and_then(Json::as_str);
+                if let (Some("duration"), Value::Number(_)) = (check, found) {
+                    let what = "a duration needs a unit";
+                    return self.fault(
+                        node.at,
+                        path,
+                        what,
+                        Some("write for instance 10s or 250ms"),
+                    );
+                }
                 let what = format!("expected {}, found {}", word(expected), kind(found).1);
                 let hint = match (expected, found) {
                     ("string", Value::Bool(_) | Value::Number(_)) => Some("put it in quotes"),
@@ -116,8 +126,9 @@ impl<'a> Walker<'a> {
         let required = schema.get("required").and_then(Json::as_array);
         for name in required.into_iter().flatten().filter_map(Json::as_str) {
             if !entries.iter().any(|entry| entry.key == name) {
-                let hint = fields.and_then(|fields| fields.get(name)).and_then(description);
-                self.fault(at, path, format!("missing field `{name}`"), hint);
+                let what = fields.and_then(|fields| fields.get(name)).and_then(description);
+                let what = what.map(|what| format!(", {what}")).unwrap_or_default();
+                self.fault(at, path, format!("missing field `{name}`{what}"), None);
                 json = None;
             }
         }
@@ -245,8 +256,12 @@ fn consts(schema: &Json) -> Option<Vec<(&str, bool)>> {
         .collect()
 }
 
-fn description(schema: &Json) -> Option<&str> {
-    schema.get("description").and_then(Json::as_str)
+/// What a field is, in a few words that go on a sentence.
+fn description(schema: &Json) -> Option<String> {
+    let text = schema.get("description").and_then(Json::as_str)?;
+    let words = text.split(['.', ';', ':']).next()?;
+    let mut letters = words.chars();
+    Some(letters.next()?.to_lowercase().chain(letters).collect())
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {

@@ -88,7 +88,7 @@ fn what_stands_twice_is_found_with_both_places() {
     assert_eq!(yaml.first().map(|p| p.at), Some(Place { line: 4, column: 3 }));
     assert_eq!(yaml.first().and_then(|p| p.hint.as_deref()), Some("it was first given at 3:3"));
     assert_eq!(problem(Format::Json, "{\"a\": 1,\n \"\\u0061\": 2}"), "2:2 `a` stands twice");
-    assert!(problem(Format::Toml, "a = 1\na = 2\n").starts_with("2:1 duplicate key"));
+    assert_eq!(problem(Format::Toml, "a = 1\na = 2\n"), "2:1 `a` stands twice");
 }
 
 #[test]
@@ -117,12 +117,23 @@ fn broken_texts_are_named_with_their_place() {
 
 #[test]
 fn depth_is_bounded() {
-    for format in [Format::Yaml, Format::Json] {
-        let text = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(problem(format, &text).contains("nested deeper"), "{format:?}");
+    for levels in [40, 100_000] {
+        let lists = format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        let maps = format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels));
+        let block = (0..levels.min(1000)).map(|level| format!("{:level$}a:\n", "")).collect();
+        for (format, text) in [
+            (Format::Yaml, &lists),
+            (Format::Yaml, &block),
+            (Format::Json, &lists),
+            (Format::Json, &maps),
+            (Format::Toml, &format!("a = {lists}")),
+        ] {
+            // Some readers have a bound of their own.
+            let problem = problem(format, text);
+            assert!(problem.contains("nested deeper") || levels > 40, "{format:?}: {problem}");
+            assert!(!problem.is_empty(), "{format:?}");
+        }
     }
-    let text = format!("a = {}1{}", "[".repeat(50), "]".repeat(50));
-    assert!(problem(Format::Toml, &text).contains("nested deeper"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use ::toml::de::{DeTable, DeValue};
 
+use super::super::fault::shown;
 use super::{Budget, Entry, Lines, Node, Place, Problem, Value, check_depth};
 
 pub(super) fn parse(text: &str) -> Result<Node, Vec<Problem>> {
@@ -12,10 +13,19 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Problem>> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let problem = |error: &::toml::de::Error| {
-            let at = error.span().map(|span| lines.place(span.start)).unwrap_or_default();
-            Problem::new(at, error.message())
+            let span = error.span().unwrap_or_default();
+            let at = lines.place(span.start);
+            match text.get(span) {
+                Some(key) if error.message() == "duplicate key" => {
+                    Problem::new(at, format!("`{}` stands twice", shown(key)))
+                }
+                _ => Problem::new(at, error.message()),
+            }
         };
-        return Err(errors.iter().map(problem).collect());
+        let mut problems: Vec<_> = errors.iter().map(problem).collect();
+        // What follows on the same line is mostly the same slip once more.
+        problems.dedup_by_key(|problem| problem.at.line);
+        return Err(problems);
     }
     let mut reader = Reader { lines, budget: Budget::new() };
     let value = reader.table(table.get_ref(), 0).map_err(|problem| vec![problem])?;

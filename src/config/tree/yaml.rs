@@ -14,6 +14,8 @@ use super::{Budget, Entry, Node, Place, Problem, Value, check_depth, place};
 
 /// Values that aliases may add to a document.
 const ALIASED: usize = 10_000;
+/// The usual reason why a document is not the YAML that was meant.
+const VARIABLE: &str = "within braces, put ${NAME} in quotes";
 
 pub(super) fn parse(text: &str) -> Result<Node, Vec<Problem>> {
     let mut builder = Builder {
@@ -27,8 +29,11 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Problem>> {
     for event in Parser::new_from_str(text) {
         let step = event
             .map_err(|error| {
-                let at = place(error.marker().line(), error.marker().col() + 1);
-                Problem::new(at, format!("not YAML: {}", error.info()))
+                let line = error.marker().line();
+                let at = place(line, error.marker().col() + 1);
+                let problem = Problem::new(at, format!("not YAML: {}", error.info()));
+                let written = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+                if written.contains("${") { problem.hint(VARIABLE) } else { problem }
             })
             .and_then(|(event, span)| builder.event(event, span));
         step.map_err(|problem| vec![problem])?;
@@ -130,9 +135,7 @@ impl Builder {
             return Err(Problem::new(at, "tags are not supported").hint("remove it"));
         }
         if let Some(Open { kind: Kind::Map(_, None), .. }) = self.stack.last() {
-            return Err(Problem::new(at, "a field's name must be text").hint(
-                "where a value begins with { or [, as ${NAME} does within braces, put it in quotes",
-            ));
+            return Err(Problem::new(at, "a field's name must be text").hint(VARIABLE));
         }
         self.stack.push(Open { at, anchor, kind });
         Ok(())
