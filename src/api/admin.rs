@@ -166,6 +166,8 @@ impl Admin {
     }
 
     fn metrics(&self) -> HttpResponse {
+        let bodies = i64::try_from(self.shared.body_bytes()).unwrap_or(i64::MAX);
+        self.shared.metrics.body_bytes().set(bodies);
         self.shared.metrics.set_in_flight(self.shared.lifecycle.in_flight());
         typed(StatusCode::OK, Metrics::CONTENT_TYPE, self.shared.metrics.render())
     }

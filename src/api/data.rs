@@ -38,10 +38,6 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// needs the time to notice that an answer is there.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// The longest a stopped server waits for its connections. Requests are over by then: what is
-/// left is the flushing of answers and `LINGER`.
-const SHUTDOWN_SECONDS: u64 = 10;
-
 /// What the data listener needs to know.
 #[derive(Clone, Debug)]
 pub struct DataConfig {
@@ -53,6 +49,8 @@ pub struct DataConfig {
     pub write_stall: Duration,
     /// For a connection without a request; `KEEP_ALIVE`.
     pub keep_alive: Duration,
+    /// The longest a stopped server waits for its connections; requests that last longer are cut.
+    pub shutdown: Duration,
     /// Peers whose word about the client is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Origins of web pages that may use the node; `*` is any.
@@ -75,7 +73,7 @@ pub fn serve<B: Backend>(
     let builder = Server::build()
         .workers(config.workers)
         .disable_signals()
-        .shutdown_timeout(SHUTDOWN_SECONDS);
+        .shutdown_timeout(config.shutdown.as_secs().max(1));
     let stopping = builder.graceful_shutdown_signal();
 
     let server = builder.listen("data", listener, move || {

@@ -98,11 +98,11 @@ pub fn simulate(env: &Env) -> Result<(), Failure> {
     actix_rt::System::new().block_on(async move {
         let mut signals = Signals::new()?;
         let addr = settings.sim_listen;
-        let failed =
-            |source| StartError::Listen { addr, setting: "FLOTILLA_SIM_LISTEN", source };
+        let failed = |source| StartError::Listen { addr, setting: "FLOTILLA_SIM_LISTEN", source };
         let listener = TcpListener::bind(addr).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
-        let server = sim::serve(listener, sim::Config::default(), settings.workers).map_err(failed)?;
+        let server =
+            sim::serve(listener, sim::Config::default(), settings.workers).map_err(failed)?;
         say(&format!("flotilla: simulated providers on http://{addr}/v1 (try GET /v1/models)"));
         let handle = server.handle();
         let server = actix_rt::spawn(server);

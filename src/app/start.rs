@@ -134,6 +134,8 @@ fn data_config(settings: &Settings) -> DataConfig {
         head_timeout: settings.head_timeout,
         write_stall: settings.write_stall,
         keep_alive: api::KEEP_ALIVE,
+        // The drain ends requests at its limit; the rest is the flushing of their last words.
+        shutdown: settings.drain_limit + super::CLOSING,
         trusted_proxies: settings.trusted_proxies.clone(),
         cors_origins: settings.cors_origins.clone(),
     }

@@ -63,6 +63,10 @@ pub fn default_document(
 fn sim_routes(models: &[&str]) -> Vec<serde_json::Value> {
     let route = |model: &str| json!({"name": model, "match": {"model": model}, "pool": "sim"});
     let family = json!({"name": "sim-family", "match": {"model": "sim*"}, "pool": "sim"});
-    models.iter().filter(|model| **model != "sim").map(|model| route(model)).chain([family]).collect()
+    models
+        .iter()
+        .filter(|model| **model != "sim")
+        .map(|model| route(model))
+        .chain([family])
+        .collect()
 }
-

@@ -94,9 +94,7 @@ impl Failure {
             Self::Connect | Self::Broken | Self::Busy => true,
             Self::Timeout => false,
             // 501 and 505 say what the server cannot do, not what it cannot do now.
-            Self::Status(status) => {
-                self.is_retryable() && !matches!(status, 401 | 403 | 501 | 505)
-            }
+            Self::Status(status) => self.is_retryable() && !matches!(status, 401 | 403 | 501 | 505),
         }
     }
 }

@@ -63,7 +63,9 @@ async fn step(
                 let item = pieces.next().await?;
                 return Some((item, State::Relaying(pieces)));
             }
-            State::Failed => return Some((Err(Aborted), State::Relaying(Box::pin(stream::empty())))),
+            State::Failed => {
+                return Some((Err(Aborted), State::Relaying(Box::pin(stream::empty()))));
+            }
         };
     }
 }

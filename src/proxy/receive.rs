@@ -152,8 +152,12 @@ mod tests {
     const CONFIG: Config =
         Config { body_limit: 10, body_budget: 16, body_stall: Duration::from_millis(20) };
 
-    async fn receive_pieces(budget: &Arc<Budget>, pieces: &[&'static str]) -> Result<Received, Fault> {
-        let pieces: Vec<_> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
+    async fn receive_pieces(
+        budget: &Arc<Budget>,
+        pieces: &[&'static str],
+    ) -> Result<Received, Fault> {
+        let pieces: Vec<_> =
+            pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect();
         receive(CONFIG, budget, &HeaderMap::new(), stream::iter(pieces)).await
     }
 

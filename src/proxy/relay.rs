@@ -120,7 +120,18 @@ impl Relay {
         let timer = Box::pin(tokio::time::sleep_until(first.unwrap_or(idle_at).into()));
         let ending = Box::pin(account.ending());
         let state = State::Live;
-        Self { due: Bytes::new(), rest, trial, account, clocks, idle_at, ping_at, timer, ending, state }
+        Self {
+            due: Bytes::new(),
+            rest,
+            trial,
+            account,
+            clocks,
+            idle_at,
+            ping_at,
+            timer,
+            ending,
+            state,
+        }
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, Aborted>> {
@@ -216,7 +227,9 @@ impl Relay {
             }
             Some(StreamFault::Provider { event, .. }) => self.break_off(&event),
             Some(StreamFault::Malformed) => self.fail("the provider sent a malformed event"),
-            Some(StreamFault::TooLarge) => self.fail("the provider sent an event that is too large"),
+            Some(StreamFault::TooLarge) => {
+                self.fail("the provider sent an event that is too large")
+            }
             Some(StreamFault::Truncated) => self.fail("the provider's answer broke off"),
         }
     }

@@ -78,10 +78,8 @@ impl Reply {
     pub(super) fn fault(fault: &Fault) -> Self {
         let status = StatusCode::from_u16(fault.code.status()).expect("codes have valid statuses");
         let mut headers = HeaderMap::new();
-        headers.insert(
-            actix_http::header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        headers
+            .insert(actix_http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(wait) = fault.retry_after {
             let seconds = wait.as_millis().div_ceil(1000);
             headers.insert(actix_http::header::RETRY_AFTER, HeaderValue::from(seconds as u64));

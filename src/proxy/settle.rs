@@ -181,7 +181,13 @@ impl Drop for Account {
         let elapsed = self.received.elapsed();
         let pool = self.pool.as_ref().map_or("", |pool| &*pool.name);
         let endpoint = self.endpoint.path();
-        self.shared.metrics.request(endpoint, pool, self.outcome, self.status, elapsed.as_secs_f64());
+        self.shared.metrics.request(
+            endpoint,
+            pool,
+            self.outcome,
+            self.status,
+            elapsed.as_secs_f64(),
+        );
         let usage = self.totals.get();
         tracing::info!(
             target: "flotilla::request",
@@ -212,5 +218,6 @@ fn milliseconds(elapsed: Duration) -> u64 {
 /// The client's own id for the request, where it is short and visible ASCII.
 fn client_request_id(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("x-request-id")?.to_str().ok()?;
-    (value.len() <= 128 && value.bytes().all(|byte| byte.is_ascii_graphic())).then(|| value.to_owned())
+    (value.len() <= 128 && value.bytes().all(|byte| byte.is_ascii_graphic()))
+        .then(|| value.to_owned())
 }

@@ -40,7 +40,11 @@ impl Tap {
     /// A tap for an answer with these headers. `events` makes the state of a stream of events; it
     /// is asked only where the answer is one. `hides` says that the stream will take something out.
     /// A `content-encoding` that the client will not get is removed from `headers`.
-    pub(super) fn new(headers: &mut HeaderMap, hides: bool, events: impl FnOnce() -> Stream) -> Self {
+    pub(super) fn new(
+        headers: &mut HeaderMap,
+        hides: bool,
+        events: impl FnOnce() -> Stream,
+    ) -> Self {
         let of = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
         let content_type = of(header::CONTENT_TYPE);
         let is = |kind: &str| {
@@ -50,7 +54,9 @@ impl Tap {
         let encoding = of(header::CONTENT_ENCODING);
         let decoder = Decoder::for_encoding(encoding);
         let encoding = match &decoder {
-            _ if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") => Encoding::Identity,
+            _ if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") => {
+                Encoding::Identity
+            }
             Some(_) => Encoding::Known,
             None => Encoding::Unknown,
         };

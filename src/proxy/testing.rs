@@ -59,6 +59,7 @@ fn snapshot(pools: Vec<Arc<Pool>>, routes: Vec<Route>) -> Snapshot {
         pools,
         routes,
         keys: HashMap::default(),
+        keys_required: false,
         anonymous: key("anonymous", None),
     }
 }
@@ -80,7 +81,14 @@ pub(super) fn snapshot_with_keys(keys: &[(&str, &str, Option<i64>)]) -> Snapshot
     let mut snapshot = snapshot(Vec::new(), Vec::new());
     for (name, presented, expires) in keys {
         let plain = key(name, None);
-        let key = Key { name: (*name).into(), tenant: Arc::clone(&plain.tenant), models: None, upstream_models: None, expires: *expires };
+        let key = Key {
+            name: (*name).into(),
+            tenant: Arc::clone(&plain.tenant),
+            models: None,
+            upstream_models: None,
+            expires: *expires,
+        };
+        snapshot.keys_required = true;
         snapshot.keys.insert(KeyHash::of(presented.as_bytes()), Arc::new(key));
     }
     snapshot

@@ -50,13 +50,18 @@ async fn malformed_bodies_are_refused_with_the_codes_of_the_interface() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_named() {
     let node = Node::first_run();
-    for path in ["/v1/files", "/v1/batches", "/v1/responses", "/nothing", "/v1/chat/completions/x"] {
+    for path in ["/v1/files", "/v1/batches", "/v1/responses", "/nothing", "/v1/chat/completions/x"]
+    {
         let response = ask(node.data, &post(path, &[], b"{}")).await;
-        assert_eq!((response.status, response.code()), (404, "endpoint_not_served".into()), "{path}");
+        assert_eq!(
+            (response.status, response.code()),
+            (404, "endpoint_not_served".into()),
+            "{path}"
+        );
     }
     let response = ask(node.data, &get(CHAT, &[])).await;
     assert_eq!((response.status, response.code()), (405, "invalid_request".into()));
-    assert_eq!(response.header("allow"), Some("POST"));
+    assert_eq!(response.header("allow"), Some("POST, OPTIONS"));
 }
 
 #[tokio::test]

@@ -143,7 +143,7 @@ fn defaults_are_those_of_the_interface() {
     let target = snapshot.targets.first().expect("there is one");
     assert_eq!((target.index, target.weight, target.model.as_deref()), (0, 1, None));
     assert_eq!(target.provider.base.to_string(), "https://api.openai.com/v1");
-    assert_eq!(&*target.provider.host_header, "api.openai.com");
+    assert_eq!(target.provider.base.origin.host_header(), "api.openai.com");
     assert!(!snapshot.has_keys() && &*snapshot.anonymous.tenant.name == "default");
     assert_eq!(snapshot.checksum.len(), 16);
 }
@@ -184,7 +184,8 @@ fn the_tenant_default_can_be_described() {
 fn with_no_document_the_usual_variables_decide() {
     let sim = "127.0.0.1:8090".parse().expect("an address");
     let none = Env::default();
-    let (document, warnings) = default_document(&none, sim).expect("it is good");
+    let (document, warnings) =
+        default_document(&none, sim, &["sim", "sim-503"]).expect("it is good");
     let (snapshot, _) = compile(&document, &none, 1).expect("it compiles");
     assert!(warnings.is_empty());
     let pool = snapshot.pool("sim-429").expect("the simulator takes it");
@@ -194,7 +195,7 @@ fn with_no_document_the_usual_variables_decide() {
     assert!(snapshot.pool("gpt-4o").is_none());
 
     let env: Env = [("OPENAI_API_KEY", "sk"), ("GEMINI_API_KEY", "x")].into_iter().collect();
-    let (document, warnings) = default_document(&env, sim).expect("it is good");
+    let (document, warnings) = default_document(&env, sim, &[]).expect("it is good");
     let (snapshot, _) = compile(&document, &env, 1).expect("it compiles");
     assert_eq!(&*snapshot.pool("gpt-4o").expect("any model is passed on").name, "openai");
     assert!(snapshot.pool_named("openai").is_some() && snapshot.pool_named("sim").is_none());

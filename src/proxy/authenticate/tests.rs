@@ -17,7 +17,8 @@ fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
 }
 
 fn ask(pairs: &[(&str, &str)], query: &str) -> Result<String, Fault> {
-    let snapshot = testing::snapshot_with_keys(&[("alice", "sk-a", None), ("old", "sk-o", Some(50))]);
+    let snapshot =
+        testing::snapshot_with_keys(&[("alice", "sk-a", None), ("old", "sk-o", Some(50))]);
     authenticate(&snapshot, &headers(pairs), query, 100).map(|key| key.name.to_string())
 }
 
@@ -30,7 +31,10 @@ fn a_key_is_found_wherever_clients_put_it() {
     }
     assert_eq!(ask(&[], "alt=sse&key=sk-a"), Ok("alice".into()));
     assert_eq!(ask(&[], "key=sk%2Da"), Ok("alice".into()));
-    assert_eq!(ask(&[("x-api-key", "sk-a"), ("authorization", "Bearer sk-a")], ""), Ok("alice".into()));
+    assert_eq!(
+        ask(&[("x-api-key", "sk-a"), ("authorization", "Bearer sk-a")], ""),
+        Ok("alice".into())
+    );
 }
 
 // T31f: none, garbage and expired are refused alike.

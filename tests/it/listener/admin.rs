@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use actix_server::ServerHandle;
-use arc_swap::ArcSwap;
 use flotilla::api::{self, AdminConfig};
 use flotilla::domain::{Lifecycle, Phase, Secret};
-use flotilla::proxy::Shared;
+use flotilla::proxy::{Config, Shared};
 use flotilla::snapshot::{Key, Snapshot, Tenant};
 use flotilla::telemetry::Metrics;
 
@@ -39,14 +39,20 @@ impl Admin {
             pools: Vec::new(),
             routes: Vec::new(),
             keys: HashMap::default(),
+            keys_required: false,
             anonymous: Arc::new(anonymous),
         };
         let lifecycle = Arc::new(Lifecycle::new());
         lifecycle.advance(Phase::Serving);
         let metrics = Metrics::new();
         metrics.revision(7);
-        let snapshot = ArcSwap::from_pointee(snapshot);
-        let shared = Arc::new(Shared { snapshot, metrics, lifecycle, node: "n1".into() });
+        let config = Config {
+            body_limit: 1 << 20,
+            body_budget: 1 << 20,
+            body_stall: Duration::from_secs(1),
+        };
+        let shared = Shared::new(config, Arc::new(snapshot), metrics, lifecycle, "n1".into());
+        let shared = Arc::new(shared);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let config = AdminConfig { token: token.map(|token| Secret::new(token.into())) };

@@ -28,6 +28,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// The clocks of a node under test.
 pub(crate) fn config() -> DataConfig {
     DataConfig {
+        shutdown: Duration::from_secs(10),
         workers: 1,
         head_timeout: Duration::from_secs(30),
         write_stall: Duration::from_secs(30),

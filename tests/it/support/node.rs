@@ -30,7 +30,8 @@ enum Stop {
 pub(crate) fn scratch(name: &str) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("it-{}", std::process::id()));
+    let folder =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("it-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for tests");
     folder.join(format!("{count}-{name}"))
 }
