@@ -42,10 +42,13 @@ const LINGER: Duration = Duration::from_secs(5);
 /// left is the flushing of answers and `LINGER`.
 const SHUTDOWN_SECONDS: u64 = 10;
 
+/// actix-server knows no more.
+const MAX_WORKERS: usize = 512;
+
 /// What the data listener needs to know.
 #[derive(Clone, Debug)]
 pub struct DataConfig {
-    /// Worker threads.
+    /// Worker threads, 1 to 512.
     pub workers: usize,
     /// For each request head.
     pub head_timeout: Duration,
@@ -73,7 +76,7 @@ pub fn serve<B: Backend>(
     let addr = listener.local_addr()?;
     let config = Arc::new(config);
     let builder = Server::build()
-        .workers(config.workers)
+        .workers(config.workers.clamp(1, MAX_WORKERS))
         .disable_signals()
         .shutdown_timeout(SHUTDOWN_SECONDS);
     let stopping = builder.graceful_shutdown_signal();
