@@ -32,14 +32,12 @@ pub(super) struct Exchange {
     origin: Option<HeaderValue>,
     /// The connection ends with this answer.
     pub(super) close: bool,
-    /// Nothing may be written after this answer.
-    pub(super) last: bool,
 }
 
 impl Exchange {
     pub(super) fn new(id: RequestId, headers: &HeaderMap, listener: &Listener) -> Self {
         let origin = listener.cors().origin(headers);
-        Self { id, client_id: client_id(headers), origin, close: false, last: false }
+        Self { id, client_id: client_id(headers), origin, close: false }
     }
 
     /// The reply as actix sends it. `serving` lasts until its body is gone.
@@ -66,7 +64,7 @@ impl Exchange {
         headers.insert(REQUEST_ID, id_value(self.id));
         headers.insert(NODE, listener.node().clone());
 
-        let body = ReplyBody::new(body, serving, self.last).boxed();
+        let body = ReplyBody::new(body, serving).boxed();
         let mut response = HttpResponse::with_body(status, body);
         *response.headers_mut() = headers;
         if self.close {

@@ -1,10 +1,10 @@
 //! Bodies on their way through actix: the request's in, the reply's out.
 //!
-//! Four traps of actix's dispatcher are avoided here. An empty chunk costs a turn of the worker
+//! Three traps of actix's dispatcher are avoided here. An empty chunk costs a turn of the worker
 //! and says nothing, so none is handed on. A body that always has a next piece would keep the
-//! worker to itself, so it gives way now and then. A body that fails takes all bytes of the same turn with
-//! it, the head included, so a failure waits until what was before it is with the kernel. And a
-//! request whose framing is broken would get a second, bare answer after ours.
+//! worker to itself, so it gives way now and then. And a body that fails takes all bytes of the
+//! same turn with it, the head included, so a failure waits until what was before it is with the
+//! kernel.
 
 use std::cell::Cell;
 use std::fmt;
@@ -71,8 +71,6 @@ pub(super) struct ReplyBody {
 
 enum State {
     Whole(Bytes),
-    /// Whole, and the last thing that is sent: actix closes the connection while it waits.
-    Last(Bytes),
     Stream {
         len: Option<u64>,
         pieces: Pin<Box<dyn Stream<Item = Result<Bytes, Aborted>>>>,
@@ -83,10 +81,8 @@ enum State {
 }
 
 impl ReplyBody {
-    /// `last` for the answer to a request after which actix closes the connection by itself.
-    pub(super) fn new(body: Body, serving: Serving, last: bool) -> Self {
+    pub(super) fn new(body: Body, serving: Serving) -> Self {
         let state = match body {
-            Body::Whole(bytes) if last => State::Last(bytes),
             Body::Whole(bytes) => State::Whole(bytes),
             Body::Stream { len, pieces } => State::Stream { len, pieces },
         };
@@ -99,9 +95,7 @@ impl MessageBody for ReplyBody {
 
     fn size(&self) -> BodySize {
         match &self.state {
-            State::Whole(bytes) | State::Last(bytes) => {
-                BodySize::Sized(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
-            }
+            State::Whole(bytes) => BodySize::Sized(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
             State::Stream { len: Some(len), .. } => BodySize::Sized(*len),
             State::Stream { len: None, .. } | State::Failing(_) => BodySize::Stream,
             State::Done => BodySize::Sized(0),
@@ -119,12 +113,6 @@ impl MessageBody for ReplyBody {
                 this.state = State::Done;
                 Poll::Ready(Some(Ok(bytes)))
             }
-            State::Last(bytes) if bytes.is_empty() => {
-                this.state = State::Done;
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            State::Last(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
             State::Stream { .. } if this.in_a_row == MAX_IN_A_ROW => {
                 this.in_a_row = 0;
                 cx.waker().wake_by_ref();

@@ -37,6 +37,10 @@ use crate::domain::{Code, Fault};
 /// a long silence is noticed although nothing is sent to it.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 
+/// The kernel gives a client up that acknowledges nothing for so long. Our own clock is for one
+/// that is there and does not read; this one also sees a client whose network is gone, at a probe.
+const VANISHED: Duration = Duration::from_secs(60);
+
 /// Whatever the clocks say, the timer does not spin.
 const MIN_STEP: Duration = Duration::from_millis(1);
 
@@ -85,7 +89,7 @@ impl ClientIo {
         socket.set_nodelay(true)?;
         let options = SockRef::from(&socket);
         options.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE_AFTER))?;
-        options.set_tcp_user_timeout(Some(clocks.write_stall))?;
+        options.set_tcp_user_timeout(Some(clocks.write_stall.max(VANISHED)))?;
         let intro = if client_ip::is_trusted(peer, listener.trusted()) {
             Start::Unknown(Vec::with_capacity(proxy_v2::FIXED))
         } else {

@@ -38,10 +38,13 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// needs the time to notice that an answer is there.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// actix-server knows no more.
+const MAX_WORKERS: usize = 512;
+
 /// What the data listener needs to know.
 #[derive(Clone, Debug)]
 pub struct DataConfig {
-    /// Worker threads.
+    /// Worker threads, 1 to 512.
     pub workers: usize,
     /// For each request head.
     pub head_timeout: Duration,
@@ -71,7 +74,7 @@ pub fn serve<B: Backend>(
     let addr = listener.local_addr()?;
     let config = Arc::new(config);
     let builder = Server::build()
-        .workers(config.workers)
+        .workers(config.workers.clamp(1, MAX_WORKERS))
         .disable_signals()
         .shutdown_timeout(config.shutdown.as_secs().max(1));
     let stopping = builder.graceful_shutdown_signal();

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use actix_http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
-use actix_http::{Method, StatusCode, Uri};
+use actix_http::{ConnectionType, Method, StatusCode, Uri};
 use actix_web::HttpRequest;
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -61,6 +61,9 @@ impl<B: Backend> Handler<B> {
         let mut exchange =
             Exchange::new(self.listener.random().next_id(), &headers, &self.listener);
 
+        // Nothing is upgraded to here; without this, actix would confirm the wish.
+        exchange.close = http.head().connection_type() == ConnectionType::Upgrade;
+
         let parts = Parts { http: http.clone(), headers, payload, conn, received };
         let reply = self.reply(&mut exchange, parts).await;
         // Every client shall go elsewhere while there is time.
@@ -73,6 +76,7 @@ impl<B: Backend> Handler<B> {
         let route = Route::of(parts.http.path());
         let received = parts.received;
         let label = route.label();
+        let is_probe = matches!(route, Route::Live | Route::Ready);
         let own = match self.refuse(&parts) {
             Some((status, message)) => {
                 exchange.close = true;
@@ -87,6 +91,10 @@ impl<B: Backend> Handler<B> {
             },
         };
         let (reply, outcome) = own;
+        // Probes are nobody's requests.
+        if is_probe {
+            return reply;
+        }
         let seconds = received.elapsed().as_secs_f64();
         self.worker.metrics().request(label, "", outcome, reply.status.as_u16(), seconds);
         reply
@@ -168,10 +176,7 @@ impl<B: Backend> Handler<B> {
             polled => polled,
         })
         .await;
-        if broken.get() {
-            exchange.close = true;
-            exchange.last = true;
-        }
+        exchange.close |= broken.get();
         reply
     }
 

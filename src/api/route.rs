@@ -55,8 +55,7 @@ impl Route {
         match self {
             Self::Model(endpoint) => endpoint.path(),
             Self::Models | Self::ModelNamed(_) => "/models",
-            Self::Live | Self::Ready => "/health",
-            Self::NotServed => "",
+            Self::Live | Self::Ready | Self::NotServed => "",
         }
     }
 }

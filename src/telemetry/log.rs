@@ -8,8 +8,9 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -21,6 +22,9 @@ const MAX_LINE: usize = 16 << 10;
 
 /// How long the end of the process waits for the last lines.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// How often it looks whether there is room again.
+const RETRY: Duration = Duration::from_millis(5);
 
 /// What actix reports as errors is a client that left or sent nonsense; we answer and count that
 /// ourselves. It can be had again by naming `actix_http` in the filter.
@@ -65,17 +69,23 @@ pub fn dropped() -> u64 {
 /// A filter that cannot be understood, or a second call.
 pub fn init(format: Format, filter: &str) -> Result<Guard, LogError> {
     let filter = self::filter(filter)?;
-    let (queue, guard) = start(io::stderr()).map_err(LogError::Thread)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_target(true)
-        .with_writer(queue);
-    let done = match format {
-        Format::Text => builder.try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
-    };
-    done.map(|()| guard).map_err(|_| LogError::Twice)
+    let (queue, guard) = start(io::stderr(), format, &DROPPED).map_err(LogError::Thread)?;
+    let subscriber = subscriber(format, filter, queue);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
+    Ok(guard)
+}
+
+fn subscriber(
+    format: Format,
+    filter: EnvFilter,
+    queue: Queue,
+) -> Box<dyn Subscriber + Send + Sync> {
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(queue);
+    match format {
+        Format::Text => Box::new(builder.finish()),
+        Format::Json => Box::new(builder.json().flatten_event(true).finish()),
+    }
 }
 
 fn filter(text: &str) -> Result<EnvFilter, LogError> {
@@ -104,32 +114,57 @@ pub struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        let begun = Instant::now();
         let (done, written) = mpsc::sync_channel(1);
-        // With a full queue and a reader that stands still there is nothing left to wait for.
-        if self.queue.try_send(Message::Flush(done)).is_ok() {
-            written.recv_timeout(FLUSH).ok();
+        let mut message = Message::Flush(done);
+        // The queue may be full, and its reader may stand still.
+        while let Err(TrySendError::Full(returned)) = self.queue.try_send(message) {
+            if begun.elapsed() > FLUSH {
+                return;
+            }
+            message = returned;
+            thread::sleep(RETRY);
         }
+        written.recv_timeout(FLUSH.saturating_sub(begun.elapsed())).ok();
     }
 }
 
 /// Starts the thread that writes to `out`; it ends when all of its senders are gone.
-fn start(out: impl Write + Send + 'static) -> io::Result<(Queue, Guard)> {
+fn start(
+    out: impl Write + Send + 'static,
+    format: Format,
+    dropped: &'static AtomicU64,
+) -> io::Result<(Queue, Guard)> {
     let (sender, receiver) = mpsc::sync_channel(QUEUE);
-    thread::Builder::new().name("log".into()).spawn(move || write_all(&receiver, out))?;
-    Ok((Queue(sender.clone()), Guard { queue: sender }))
+    let write = move || write_all(&receiver, out, format, dropped);
+    thread::Builder::new().name("log".into()).spawn(write)?;
+    Ok((Queue { sender: sender.clone(), dropped }, Guard { queue: sender }))
 }
 
-fn write_all(lines: &Receiver<Message>, mut out: impl Write) {
-    let mut told = dropped();
+fn write_all(
+    lines: &Receiver<Message>,
+    mut out: impl Write,
+    format: Format,
+    dropped: &'static AtomicU64,
+) {
+    let mut told = 0;
     while let Ok(message) = lines.recv() {
         // A log that cannot be written has nowhere to say so.
         match message {
             Message::Line(line) => out.write_all(&line).ok(),
             Message::Flush(done) => out.flush().ok().and_then(|()| done.try_send(()).ok()),
         };
-        let dropped = dropped();
+        let dropped = dropped.load(Ordering::Relaxed);
         if dropped > told {
-            writeln!(out, "WARN log: {} lines were thrown away", dropped - told).ok();
+            let lines = dropped - told;
+            match format {
+                Format::Text => writeln!(out, "WARN log: lines were thrown away lines={lines}"),
+                Format::Json => writeln!(
+                    out,
+                    r#"{{"level":"WARN","message":"lines were thrown away","lines":{lines}}}"#
+                ),
+            }
+            .ok();
             told = dropped;
         }
     }
@@ -137,19 +172,22 @@ fn write_all(lines: &Receiver<Message>, mut out: impl Write) {
 
 /// Makes one `Line` for each event.
 #[derive(Clone, Debug)]
-struct Queue(SyncSender<Message>);
+struct Queue {
+    sender: SyncSender<Message>,
+    dropped: &'static AtomicU64,
+}
 
 impl<'a> MakeWriter<'a> for Queue {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { queue: &self.0, text: Vec::new() }
+        Line { queue: self, text: Vec::new() }
     }
 }
 
 /// One event on its way; it is sent when it is dropped.
 struct Line<'a> {
-    queue: &'a SyncSender<Message>,
+    queue: &'a Queue,
     text: Vec<u8>,
 }
 
@@ -175,9 +213,9 @@ impl Drop for Line<'_> {
         }
         let line = Message::Line(std::mem::take(&mut self.text));
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.queue.try_send(line)
+            self.queue.sender.try_send(line)
         {
-            DROPPED.fetch_add(1, Ordering::Relaxed);
+            self.queue.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -186,6 +224,9 @@ impl Drop for Line<'_> {
 mod tests {
     use super::*;
     use std::sync::{Arc, Mutex};
+
+    /// Nothing is thrown away where this counts.
+    static NONE: AtomicU64 = AtomicU64::new(0);
 
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -203,7 +244,7 @@ mod tests {
     #[test]
     fn every_line_is_written_before_the_guard_lets_go() {
         let out = Shared::default();
-        let (queue, guard) = start(out.clone()).expect("a thread starts");
+        let (queue, guard) = start(out.clone(), Format::Text, &NONE).expect("a thread starts");
         for number in 0..1000 {
             write!(queue.make_writer(), "line {number}").expect("a line takes anything");
         }
@@ -217,19 +258,50 @@ mod tests {
     fn a_reader_that_stands_still_costs_lines_and_never_time() {
         // Nobody receives.
         let (sender, _receiver) = mpsc::sync_channel(2);
-        let queue = Queue(sender);
-        let before = dropped();
+        static DROPPED: AtomicU64 = AtomicU64::new(0);
+        let queue = Queue { sender, dropped: &DROPPED };
         for _ in 0..5 {
             queue.make_writer().write_all(b"x").expect("a line takes anything");
         }
-        assert!(dropped() >= before + 3);
-        drop(Guard { queue: queue.0 });
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 3);
+        let begun = Instant::now();
+        drop(Guard { queue: queue.sender });
+        assert!(begun.elapsed() < FLUSH * 2);
+    }
+
+    #[test]
+    fn a_line_carries_its_fields_in_both_forms() {
+        for format in [Format::Text, Format::Json] {
+            let out = Shared::default();
+            let (queue, guard) = start(out.clone(), Format::Text, &NONE).expect("a thread starts");
+            let filter = filter("info").expect("a level");
+            tracing::subscriber::with_default(subscriber(format, filter, queue), || {
+                tracing::info!(request_id = "abc", status = 200, "request");
+                tracing::debug!("nobody asked for this");
+            });
+            drop(guard);
+            let text = String::from_utf8(out.0.lock().expect("no panic").clone()).expect("text");
+            assert_eq!(text.lines().count(), 1, "{text}");
+            match format {
+                Format::Text => assert!(text.contains(r#"request request_id="abc" status=200"#)),
+                Format::Json => {
+                    let line: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+                    assert_eq!(
+                        (&line["request_id"], &line["status"]),
+                        (&"abc".into(), &200.into())
+                    );
+                }
+            }
+        }
     }
 
     #[test]
     fn a_line_is_cut_where_it_is_absurdly_long() {
         let (sender, receiver) = mpsc::sync_channel(1);
-        Queue(sender).make_writer().write_all(&vec![b'x'; MAX_LINE * 2]).expect("takes anything");
+        Queue { sender, dropped: &NONE }
+            .make_writer()
+            .write_all(&vec![b'x'; MAX_LINE * 2])
+            .expect("takes anything");
         let len = match receiver.recv() {
             Ok(Message::Line(line)) => line.len(),
             _ => 0,

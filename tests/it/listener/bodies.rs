@@ -32,6 +32,26 @@ fn a_reply_of_known_length_announces_it() {
 }
 
 #[test]
+fn a_reply_that_never_pauses_leaves_the_worker_to_others() {
+    let node = Node::start(config());
+    let mut greedy = node.connect();
+    greedy.post("crumbs", "", "{}").read_past("\r\n\r\n");
+    let reader = std::thread::spawn(move || {
+        // Reads as fast as it can, until the node is gone.
+        let mut piece = [0; 64 << 10];
+        while std::io::Read::read(&mut greedy.socket, &mut piece).is_ok_and(|n| n > 0) {}
+    });
+    let mut client = node.connect();
+    for _ in 0..100 {
+        let begun = std::time::Instant::now();
+        assert_eq!(client.get("/livez", "").status, 200);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(1));
+    }
+    drop(node);
+    reader.join().expect("it ends with the node");
+}
+
+#[test]
 fn events_are_not_to_be_collected_on_their_way() {
     let node = Node::start(config());
     let mut client = node.connect();

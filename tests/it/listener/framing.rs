@@ -140,9 +140,14 @@ fn an_error_of_the_backends_own_is_never_replaced() {
         let answer = client.get("/nowhere", "");
         assert_eq!((answer.status, answer.code().as_str()), (404, "endpoint_not_served"));
     }
-    client.send(format!("{POST}host: a\r\ntransfer-encoding: chunked\r\n\r\n"));
-    client.send("1\r\nx\r\n0\r\n\r\n");
-    assert_eq!(client.answer().status, 200);
+    // A refusal that comes later than the turn in which its request began.
+    for _ in 0..2 {
+        let head = "host: a\r\nx-script: refuse\r\ntransfer-encoding: chunked\r\n\r\n";
+        client.send(format!("{POST}{head}"));
+        node.wait_for("reading");
+        let answer = client.send("1\r\nx\r\n0\r\n\r\n").answer();
+        assert_eq!((answer.status, answer.body.as_str()), (400, "refused"));
+    }
 }
 
 #[test]

@@ -91,6 +91,11 @@ impl Node {
     pub(crate) fn event(&self) -> &'static str {
         self.events.recv_timeout(PATIENCE).expect("the backend sees something")
     }
+
+    /// Waits until the backend sees this.
+    pub(crate) fn wait_for(&self, event: &str) {
+        while self.event() != event {}
+    }
 }
 
 impl Drop for Node {
@@ -137,6 +142,11 @@ impl Backend for Script {
             request.headers.get("x-script").and_then(|v| v.to_str().ok()).unwrap_or("echo");
         match script {
             "early" => whole(401, "early".into()),
+            "refuse" => {
+                worker.events.send("reading").ok();
+                while body.next().await.is_some() {}
+                whole(400, "refused".into())
+            }
             "hang" => {
                 worker.events.send("hanging").ok();
                 std::future::pending::<()>().await;
@@ -147,6 +157,7 @@ impl Backend for Script {
             "flood" => {
                 stream(None, left, |_| Poll::Ready(Some(Ok(Bytes::from_static(&[b'x'; 64 << 10])))))
             }
+            "crumbs" => stream(None, left, |_| Poll::Ready(Some(Ok(Bytes::from_static(b"x"))))),
             "abort" => pieces(None, left, vec![Ok("first "), Ok("second"), Err(Aborted)]),
             "events" => {
                 while body.next().await.is_some() {}

@@ -80,6 +80,22 @@ fn head_and_options_are_answered() {
     assert!(client.read_to_end().starts_with("HTTP/1.1 404 "));
 }
 
+#[test]
+fn a_wish_to_upgrade_is_ignored() {
+    let node = Node::start(config());
+    for headers in [
+        "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n",
+        "connection: Upgrade\r\nupgrade: websocket\r\n",
+    ] {
+        let mut client = node.connect();
+        let answer = client.get("/livez", headers);
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{headers}");
+        assert_eq!(answer.header("upgrade"), None);
+    }
+    let h2c = "connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n";
+    assert_eq!(node.connect().post("echo", h2c, "{}").answer().body, "127.0.0.1 2 ");
+}
+
 // T30, the part of the listener: what clients make up makes no series.
 #[test]
 fn paths_that_clients_make_up_make_no_series() {
