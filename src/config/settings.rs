@@ -3,6 +3,7 @@
 //! Unlike the fleet document they are a node's own, and read once. Everything wrong with them is
 //! reported together, before any port is bound.
 
+mod layers;
 mod parse;
 mod reader;
 
@@ -84,6 +85,33 @@ pub struct Settings {
     pub cors_origins: Vec<String>,
     /// The simulated providers.
     pub sim_listen: SocketAddr,
+    /// How they behave.
+    pub sim: SimSettings,
+}
+
+/// How the simulated providers behave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SimSettings {
+    /// Until the first token.
+    pub first_token: Duration,
+    /// From each token to the next.
+    pub token_interval: Duration,
+    /// Tokens in an answer.
+    pub tokens: u32,
+    /// Bytes of text in each token; none means words of natural length.
+    pub token_bytes: Option<u32>,
+    /// The share by which each delay varies, from 0 to 1.
+    pub jitter: f64,
+    /// The share of requests that is answered 503, from 0 to 1.
+    pub error_rate: f64,
+    /// What `Retry-After` says.
+    pub retry_after: Duration,
+    /// Until the first token of `sim-slow-first-token`.
+    pub slow_first_token: Duration,
+    /// The tokens that faults within an answer send first; none means half of them.
+    pub fault_after: Option<u32>,
+    /// Where the dice start; none means somewhere else in each run.
+    pub seed: Option<u64>,
 }
 
 /// How logs are written.
@@ -102,7 +130,6 @@ impl Settings {
     /// Every fault there is.
     pub fn load(env: &Env) -> Result<(Self, Vec<Warning>), Vec<Fault>> {
         let mut read = Reader::new(env);
-        let minute = Duration::from_secs(60);
         let above_zero = Duration::from_millis(1);
         let settings = Self {
             listen: read.with("listen", parse::address),
@@ -120,12 +147,24 @@ impl Settings {
             drain_limit: read.duration("drain_limit", Duration::ZERO, DAY),
             body_limit: read.size("body_limit"),
             body_budget: read.size("body_budget"),
-            head_timeout: read.duration("head_timeout", above_zero, 60 * minute),
+            head_timeout: read.duration("head_timeout", above_zero, HOUR),
             body_stall: read.duration("body_stall", above_zero, DAY),
             write_stall: read.duration("write_stall", above_zero, DAY),
             trusted_proxies: read.list("trusted_proxies", parse::network),
             cors_origins: read.list("cors_origins", parse::origin),
             sim_listen: read.with("sim_listen", parse::address),
+            sim: SimSettings {
+                first_token: read.duration("sim_first_token", Duration::ZERO, HOUR),
+                token_interval: read.duration("sim_token_interval", Duration::ZERO, HOUR),
+                tokens: read.with("sim_tokens", parse::number),
+                token_bytes: read.optional_with("sim_token_bytes", parse::number),
+                jitter: read.with("sim_jitter", parse::share),
+                error_rate: read.with("sim_error_rate", parse::share),
+                retry_after: read.duration("sim_retry_after", Duration::ZERO, DAY),
+                slow_first_token: read.duration("sim_slow_first_token", Duration::ZERO, HOUR),
+                fault_after: read.optional_with("sim_fault_after", parse::number),
+                seed: read.optional_with("sim_seed", parse::number),
+            },
         };
         read.optional_with("redis_url", parse::redis_url);
         read.with("redis_prefix", parse::label);

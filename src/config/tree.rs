@@ -16,8 +16,8 @@ use super::load::Format;
 
 /// No document of ours is deeper than eight; this many levels keep every recursion shallow.
 const DEPTH: usize = 32;
-/// Values in one document, aliases spelt out: over 50,000 keys with all of their fields.
-const VALUES: usize = 500_000;
+/// Values and names in one document, aliases spelt out: over 50,000 keys with all of their fields.
+const VALUES: usize = 1_000_000;
 
 /// A place in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,7 @@
 //! Each kind of setting from its text. An error says what is wrong and what to write.
 
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -64,6 +65,15 @@ pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
         "json" => Ok(LogFormat::Json),
         _ => Err(format!("\"{}\" is neither text nor json", shown(text))),
     }
+}
+
+pub(super) fn number<T: FromStr>(text: &str) -> Parsed<T> {
+    text.parse().map_err(|_| format!("\"{}\" is not a whole number that fits", shown(text)))
+}
+
+pub(super) fn share(text: &str) -> Parsed<f64> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("\"{}\" is not between 0 and 1", shown(text)))
 }
 
 /// A network, or one address of it.

@@ -58,7 +58,8 @@ fn every_name_of_the_interface_is_known() {
         REDIS_TLS_CERT REDIS_TLS_KEY CONFIG CONFIG_APPLY STATE_DIR MAX_STALE NODE_ID ZONE REGION \
         WORKERS LOG LOG_FORMAT LAME_DUCK DRAIN_LIMIT LEASE_TTL TICK NODE_TTL BODY_LIMIT \
         BODY_BUDGET HEAD_TIMEOUT BODY_STALL WRITE_STALL TRUSTED_PROXIES SECRET_KEY SIM_LISTEN \
-        ADMIN_URL CORS_ORIGINS";
+        ADMIN_URL CORS_ORIGINS SIM_FIRST_TOKEN SIM_TOKEN_INTERVAL SIM_TOKENS SIM_TOKEN_BYTES \
+        SIM_JITTER SIM_ERROR_RATE SIM_RETRY_AFTER SIM_SLOW_FIRST_TOKEN SIM_FAULT_AFTER SIM_SEED";
     let mut names: Vec<_> = names.split_whitespace().map(str::to_lowercase).collect();
     let mut known = keys();
     names.sort();
@@ -69,7 +70,7 @@ fn every_name_of_the_interface_is_known() {
 #[test]
 fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
     let scratch = Scratch::new();
-    let file = "listen = \"127.0.0.1:1\"\nworkers = 3\nlame_duck = \"0s\"\n\
+    let file = "listen = \"127.0.0.1:1\"\nworkers = 3\nsim_jitter = 0.5\nsim_seed = 7\nlame_duck = \"0s\"\n\
         trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\ncors_origins = \"https://A.example\"\n";
     let file = scratch.write("node.toml", file);
     let file = file.to_str().expect("the path is text");
@@ -79,6 +80,8 @@ fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
     assert_eq!(settings.trusted_proxies.len(), 2);
     assert_eq!(settings.cors_origins, ["https://a.example"]);
     assert_eq!(settings.admin_listen.port(), 9090);
+    assert_eq!((settings.sim.jitter, settings.sim.seed), (0.5, Some(7)));
+    assert_eq!((settings.sim.tokens, settings.sim.token_bytes), (16, None));
     let settings = good(&[
         ("FLOTILLA_TRUSTED_PROXIES", "10.0.0.0/8, 192.168.1.1"),
         ("FLOTILLA_CORS_ORIGINS", "http://localhost:3000,https://b.example"),
@@ -108,6 +111,7 @@ fn all_faults_are_collected_and_name_their_variable() {
         ("FLOTILLA_NODE_ID", "my node"),
         ("FLOTILLA_ADMIN_TOKEN", "can\u{e9}ary"),
         ("FLOTILLA_ADMIN_URL", "nowhere"),
+        ("FLOTILLA_SIM_ERROR_RATE", "5"),
     ]);
     let names: Vec<_> =
         faults.iter().filter_map(|f| f.split_once(": ")).map(|(name, _)| name).collect();
@@ -126,6 +130,7 @@ fn all_faults_are_collected_and_name_their_variable() {
         "FLOTILLA_TRUSTED_PROXIES",
         "FLOTILLA_CORS_ORIGINS",
         "FLOTILLA_CORS_ORIGINS",
+        "FLOTILLA_SIM_ERROR_RATE",
         "FLOTILLA_BODY_BUDGET",
     ];
     assert_eq!(names, expected, "{faults:#?}");
