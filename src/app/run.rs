@@ -101,8 +101,7 @@ pub fn simulate(env: &Env) -> Result<(), Failure> {
         let failed = |source| StartError::Listen { addr, setting: "FLOTILLA_SIM_LISTEN", source };
         let listener = TcpListener::bind(addr).map_err(failed)?;
         let addr = listener.local_addr().map_err(failed)?;
-        let server =
-            sim::serve(listener, sim::Config::default(), settings.workers).map_err(failed)?;
+        let server = sim::serve(listener, settings.sim, settings.workers).map_err(failed)?;
         say(&format!("flotilla: simulated providers on http://{addr}/v1 (try GET /v1/models)"));
         let handle = server.handle();
         let server = actix_rt::spawn(server);

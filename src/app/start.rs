@@ -64,7 +64,7 @@ impl Node {
         let sim = if settings.config.is_none() && config::needs_simulator(env) {
             let (listener, addr) = listen(settings.sim_listen, "FLOTILLA_SIM_LISTEN")?;
             loaded = configuration(settings, env, addr)?;
-            let server = sim::serve(listener, sim::Config::default(), 1);
+            let server = sim::serve(listener, settings.sim, 1);
             aside.push(run(server, addr, "FLOTILLA_SIM_LISTEN")?);
             Some(addr)
         } else {

@@ -16,6 +16,7 @@ use ipnet::IpNet;
 use super::env::Env;
 use super::fault::{Fault, Warning};
 use crate::domain::Secret;
+use crate::sim;
 use crate::snapshot::Snapshot;
 use parse::{DAY, HOUR};
 use reader::Reader;
@@ -86,32 +87,7 @@ pub struct Settings {
     /// The simulated providers.
     pub sim_listen: SocketAddr,
     /// How they behave.
-    pub sim: SimSettings,
-}
-
-/// How the simulated providers behave.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SimSettings {
-    /// Until the first token.
-    pub first_token: Duration,
-    /// From each token to the next.
-    pub token_interval: Duration,
-    /// Tokens in an answer.
-    pub tokens: u32,
-    /// Bytes of text in each token; none means words of natural length.
-    pub token_bytes: Option<u32>,
-    /// The share by which each delay varies, from 0 to 1.
-    pub jitter: f64,
-    /// The share of requests that is answered 503, from 0 to 1.
-    pub error_rate: f64,
-    /// What `Retry-After` says.
-    pub retry_after: Duration,
-    /// Until the first token of `sim-slow-first-token`.
-    pub slow_first_token: Duration,
-    /// The tokens that faults within an answer send first; none means half of them.
-    pub fault_after: Option<u32>,
-    /// Where the dice start; none means somewhere else in each run.
-    pub seed: Option<u64>,
+    pub sim: sim::Config,
 }
 
 /// How logs are written.
@@ -153,7 +129,7 @@ impl Settings {
             trusted_proxies: read.list("trusted_proxies", parse::network),
             cors_origins: read.list("cors_origins", parse::origin),
             sim_listen: read.with("sim_listen", parse::address),
-            sim: SimSettings {
+            sim: sim::Config {
                 first_token: read.duration("sim_first_token", Duration::ZERO, HOUR),
                 token_interval: read.duration("sim_token_interval", Duration::ZERO, HOUR),
                 tokens: read.with("sim_tokens", parse::number),
