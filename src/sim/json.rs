@@ -60,6 +60,18 @@ pub(super) fn push(out: &mut String, arguments: std::fmt::Arguments<'_>) {
     std::fmt::Write::write_fmt(out, arguments).expect("a String takes whatever is written");
 }
 
+/// Appends a number, without the machinery of `format!`: several stand in every answer.
+pub(super) fn push_number(out: &mut String, number: u64) {
+    let mut rest = number;
+    let digits: [u8; 20] = std::array::from_fn(|_| {
+        let digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        digit
+    });
+    let leading = digits.iter().rev().take(19).take_while(|digit| **digit == b'0').count();
+    out.extend(digits.iter().rev().skip(leading).map(|digit| char::from(*digit)));
+}
+
 /// A place in the text.
 struct Cursor<'a> {
     text: &'a str,
@@ -200,6 +212,15 @@ mod tests {
         let mut found = Vec::new();
         elements(r#"["a,b", [1, 2], 3]"#, |element| found.push(element)).unwrap();
         assert_eq!(found, [r#""a,b""#, "[1, 2]", "3"]);
+    }
+
+    #[test]
+    fn numbers_are_written_as_format_writes_them() {
+        for number in [0, 7, 10, 1_795_276_829, u64::MAX] {
+            let mut out = String::new();
+            push_number(&mut out, number);
+            assert_eq!(out, number.to_string());
+        }
     }
 
     #[test]

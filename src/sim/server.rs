@@ -61,9 +61,19 @@ pub(super) struct Call<'a> {
 }
 
 impl Stage {
+    /// Appends a random id of 24 hexadecimal digits.
+    pub(super) fn push_id(&self, out: &mut String, prefix: &str) {
+        out.push_str(prefix);
+        let bits = u128::from(self.chance.next()) << 64 | u128::from(self.chance.next());
+        let digit = |place: u32| b"0123456789abcdef"[(bits >> (4 * place) & 15) as usize];
+        out.extend((0..24).map(|place| char::from(digit(place))));
+    }
+
     /// A random id of 24 hexadecimal digits.
     pub(super) fn id(&self, prefix: &str) -> String {
-        format!("{prefix}{:016x}{:08x}", self.chance.next(), self.chance.next() >> 32)
+        let mut id = String::with_capacity(prefix.len() + 24);
+        self.push_id(&mut id, prefix);
+        id
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::super::json::{push, push_escaped};
+use super::super::json::{push, push_escaped, push_number};
 use super::super::reply::Reply;
 use super::super::server::created;
 use super::say::{Said, Say};
@@ -16,47 +16,72 @@ use super::{Scene, tokens_in};
 /// What does not depend on the request: the simulator is one backend that never changes.
 const BACKEND: &str = r#","service_tier":"default","system_fingerprint":"fp_f107111a00""#;
 
+/// What a completion and its chunks are called.
+const TEXT: &str = "text_completion";
+
+/// Room for all of a plain answer but its text.
+const FRAME_BYTES: usize = 768;
+
 /// Answers `chat/completions` or, where `chat` is false, `completions`.
 pub(super) fn answer(scene: &Scene<'_>, chat: bool) -> Reply {
     let Scene { stage, ask, config, fault } = *scene;
     let Said { say, reason } = Said::choose(ask, &config, fault);
     let pieces = say.pieces();
     let choices = if chat { ask.n } else { ask.n.saturating_mul(prompts(ask.inputs().len())) };
-    let usage = usage(tokens_in(ask.input), u64::from(pieces) * u64::from(choices));
-    let head = |object: &str| {
-        let id = stage.id(if chat { "chatcmpl-" } else { "cmpl-" });
-        let (created, model) = (created(), &ask.model);
-        format!(r#"{{"id":"{id}","object":"{object}","created":{created},"model":"{model}""#)
-    };
+    let prompt = tokens_in(ask.input);
+    let completion = u64::from(pieces) * u64::from(choices);
     let call_id = matches!(say, Say::Call { .. }).then(|| stage.id("call_")).unwrap_or_default();
 
     if ask.stream {
-        let object = if chat { "chat.completion.chunk" } else { "text_completion" };
-        let nulls = if ask.include_usage { r#"],"usage":null}"# } else { "]}" };
-        let prefix = format!(r#"data: {}{BACKEND},"choices":["#, head(object));
-        let suffix = format!("{nulls}\n\n");
-        let last = ask.include_usage.then(|| Bytes::from(format!("{prefix}],{usage}}}\n\n")));
+        let mut prefix = String::from("data: ");
+        push_head(&mut prefix, scene, chat, if chat { "chat.completion.chunk" } else { TEXT });
+        prefix.push_str(BACKEND);
+        prefix.push_str(r#","choices":["#);
+        let suffix = if ask.include_usage { "],\"usage\":null}\n\n" } else { "]}\n\n" };
+        let last = ask.include_usage.then(|| {
+            let mut last = format!("{prefix}],");
+            push_usage(&mut last, prompt, completion);
+            last.push_str("}\n\n");
+            Bytes::from(last)
+        });
         let voice = Voice { prefix, suffix, chat, say, call_id, choices };
-        let chance = stage.chance.fork();
-        let pace = Pace::new(&config, chance);
+        let pace = Pace::new(&config, stage.chance.fork());
         let ending = Ending { reason, usage: last };
         return Reply::events(script(Rc::new(voice), pace, &ending, fault));
     }
 
-    let mut out = head(if chat { "chat.completion" } else { "text_completion" });
-    out.reserve(512 + 16 * pieces as usize);
+    let mut out = String::with_capacity(FRAME_BYTES + 8 * pieces as usize * choices as usize);
+    push_head(&mut out, scene, chat, if chat { "chat.completion" } else { TEXT });
     out.push_str(r#","choices":["#);
     for index in 0..choices {
-        push(&mut out, format_args!(r#"{}{{"index":{index},"#, if index > 0 { "," } else { "" }));
+        out.push_str(if index > 0 { r#",{"index":"# } else { r#"{"index":"# });
+        push_number(&mut out, index.into());
         if chat {
             push_message(&mut out, &say, &call_id)
         } else {
             push_text(&mut out, &say)
         }
-        push(&mut out, format_args!(r#","logprobs":null,"finish_reason":"{reason}"}}"#));
+        out.push_str(r#","logprobs":null,"finish_reason":""#);
+        out.push_str(reason);
+        out.push_str(r#""}"#);
     }
-    push(&mut out, format_args!("],{usage}{BACKEND}}}"));
+    out.push_str("],");
+    push_usage(&mut out, prompt, completion);
+    out.push_str(BACKEND);
+    out.push('}');
     Reply::json(out, scene.duration(pieces), fault)
+}
+
+/// Whatever an answer, or a chunk of it, begins with.
+fn push_head(out: &mut String, scene: &Scene<'_>, chat: bool, object: &str) {
+    scene.stage.push_id(out, if chat { r#"{"id":"chatcmpl-"# } else { r#"{"id":"cmpl-"# });
+    out.push_str(r#"","object":""#);
+    out.push_str(object);
+    out.push_str(r#"","created":"#);
+    push_number(out, created());
+    out.push_str(r#","model":""#);
+    out.push_str(&scene.ask.model);
+    out.push('"');
 }
 
 /// The number of prompts as the multiplier of choices.
@@ -65,22 +90,25 @@ fn prompts(count: usize) -> u32 {
 }
 
 /// The `usage` member.
-fn usage(prompt: u64, completion: u64) -> String {
-    let total = prompt + completion;
-    format!(
-        concat!(
-            r#""usage":{{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},"#,
-            r#""prompt_tokens_details":{{"cached_tokens":0,"audio_tokens":0}},"#,
-            r#""completion_tokens_details":{{"reasoning_tokens":0,"audio_tokens":0,"#,
-            r#""accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#,
-        ),
-        prompt, completion, total
-    )
+fn push_usage(out: &mut String, prompt: u64, completion: u64) {
+    for (name, tokens) in [
+        (r#""usage":{"prompt_tokens":"#, prompt),
+        (r#","completion_tokens":"#, completion),
+        (r#","total_tokens":"#, prompt + completion),
+    ] {
+        out.push_str(name);
+        push_number(out, tokens);
+    }
+    out.push_str(concat!(
+        r#","prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"#,
+        r#""completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"#,
+        r#""accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}"#,
+    ));
 }
 
 /// The `message` of a plain chat answer.
 fn push_message(out: &mut String, say: &Say, call_id: &str) {
-    out.push_str(r#""message":{"role":"assistant","content":"#);
+    out.push_str(r#","message":{"role":"assistant","content":"#);
     if let Say::Call { name, .. } = say {
         push(out, format_args!(r#"null,"tool_calls":[{{"id":"{call_id}","type":"function","#));
         out.push_str(r#""function":{"name":""#);
@@ -98,7 +126,7 @@ fn push_message(out: &mut String, say: &Say, call_id: &str) {
 
 /// The `text` of a plain completion.
 fn push_text(out: &mut String, say: &Say) {
-    out.push_str(r#""text":""#);
+    out.push_str(r#","text":""#);
     say.push_all(out);
     out.push('"');
 }
@@ -107,7 +135,7 @@ fn push_text(out: &mut String, say: &Say) {
 /// one.
 pub(super) struct Voice {
     prefix: String,
-    suffix: String,
+    suffix: &'static str,
     chat: bool,
     /// What is said.
     pub(super) say: Say,
@@ -168,12 +196,15 @@ impl Voice {
     fn event(&self, index: u32, reason: &str, delta: impl FnOnce(&mut String)) -> Bytes {
         let mut out = String::with_capacity(self.prefix.len() + self.suffix.len() + 128);
         out.push_str(&self.prefix);
-        push(&mut out, format_args!(r#"{{"index":{index},"#));
-        out.push_str(if self.chat { r#""delta":{"# } else { r#""text":""# });
+        out.push_str(r#"{"index":"#);
+        push_number(&mut out, index.into());
+        out.push_str(if self.chat { r#","delta":{"# } else { r#","text":""# });
         delta(&mut out);
-        out.push(if self.chat { '}' } else { '"' });
-        push(&mut out, format_args!(r#","logprobs":null,"finish_reason":{reason}}}"#));
-        out.push_str(&self.suffix);
+        out.push_str(if self.chat { "}" } else { "\"" });
+        out.push_str(r#","logprobs":null,"finish_reason":"#);
+        out.push_str(reason);
+        out.push('}');
+        out.push_str(self.suffix);
         Bytes::from(out)
     }
 }

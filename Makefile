@@ -1,0 +1,66 @@
+# The one entrance. `make help` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# `make run PROFILE=release` for one that is fast to run instead of fast to build.
+PROFILE ?= dev
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: need-cargo ## Build and run one node; it prints the exact curl to try. Needs only cargo.
+	$(CARGO) run --profile $(PROFILE) -- serve
+
+.PHONY: test
+test: need-cargo ## Run all tests.
+	$(CARGO) test
+
+.PHONY: check
+check: need-cargo need-deny ## Format, lints, documentation, dependencies, architecture.
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --quiet
+	$(CARGO) deny --log-level error check bans licenses sources
+	$(CARGO) test --quiet --test architecture
+
+.PHONY: smoke
+smoke: need-cargo need-curl ## Do as a newcomer does: start a node, run the README's curl, stop it.
+	$(CARGO) build --quiet
+	.ci/smoke target/debug/flotilla
+
+.PHONY: fmt
+fmt: need-cargo ## Format the code.
+	$(CARGO) fmt
+
+# What the targets above need. A tool is installed where that is possible, and named where not.
+
+.PHONY: need-cargo
+need-cargo:
+	@command -v $(CARGO) >/dev/null || { \
+	  echo "missing: cargo. Install Rust from https://rustup.rs and try again." >&2; exit 69; }
+	@command -v cc >/dev/null || $(call apt,gcc libc6-dev,cc (a C compiler))
+
+.PHONY: need-curl
+need-curl:
+	@command -v curl >/dev/null || $(call apt,curl,curl)
+
+.PHONY: need-deny
+need-deny: need-cargo
+	@$(CARGO) deny --version >/dev/null 2>&1 || { \
+	  echo "installing cargo-deny; this takes a few minutes, once"; \
+	  $(CARGO) install --locked --quiet cargo-deny || { \
+	    echo "missing: cargo-deny. Try: cargo install --locked cargo-deny" >&2; exit 69; }; }
+
+# $(call apt,packages,what is missing): installs Debian packages as root, or says what to do.
+define apt
+{ if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    echo "installing: $(1)"; apt-get update -qq && apt-get install -y -qq $(1) >/dev/null; \
+  else \
+    echo "missing: $(2). On Debian: sudo apt-get install $(1)" >&2; exit 69; \
+  fi; }
+endef
