@@ -14,6 +14,7 @@ impl Env {
     /// cannot be one of ours and is left out; a value that is not keeps a replacement character,
     /// so that whoever reads it says what is wrong with it.
     #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
     pub fn of_process() -> Self {
         std::env::vars_os()
             .filter_map(|(name, value)| {

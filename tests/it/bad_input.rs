@@ -21,7 +21,9 @@ async fn refusal(node: &Node, body: &[u8]) -> (u16, String) {
 #[tokio::test]
 async fn malformed_bodies_are_refused_with_the_codes_of_the_interface() {
     let node = Node::first_run();
-    let deep = [&br#"{"model":"sim","x":"#[..], &[b'['; 200_000], &[b']'; 200_000], b"}"].concat();
+    let deep =
+        [&br#"{"model":"sim","messages":[],"x":"#[..], &[b'['; 200_000], &[b']'; 200_000], b"}"]
+            .concat();
     let long_model = format!(r#"{{"model":"{}"}}"#, "m".repeat(10_000));
     let cases: Vec<(&[u8], u16, &str)> = vec![
         (b"", 400, "invalid_request"),

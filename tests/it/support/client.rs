@@ -126,15 +126,9 @@ impl Client {
 
     /// Reads more bytes; false at the end of the connection.
     async fn more(&mut self) -> bool {
-        let mut piece = [0; 64 * 1024];
-        let read = timeout(PATIENCE, self.socket.read(&mut piece)).await;
-        match read.expect("the server sends or closes in time") {
-            Ok(0) | Err(_) => false,
-            Ok(count) => {
-                self.buffer.extend_from_slice(&piece[..count]);
-                true
-            }
-        }
+        self.buffer.reserve(64 * 1024);
+        let read = timeout(PATIENCE, self.socket.read_buf(&mut self.buffer)).await;
+        matches!(read.expect("the server sends or closes in time"), Ok(count) if count > 0)
     }
 
     /// Reads up to and including `mark`; none where the connection ends before.
