@@ -1,3 +1,4 @@
 //! What the tests share: scripted providers, proxies that misbehave, nodes to start.
 
+pub(crate) mod eventually;
 pub(crate) mod wall;
