@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use super::env::Env;
 use super::fault::{Fault, Warning};
 use crate::domain::Secret;
-use crate::sim;
+use crate::sim::Config as SimConfig;
 use crate::snapshot::Snapshot;
 use parse::{DAY, HOUR};
 use reader::Reader;
@@ -87,7 +87,7 @@ pub struct Settings {
     /// The simulated providers.
     pub sim_listen: SocketAddr,
     /// How they behave.
-    pub sim: sim::Config,
+    pub sim: SimConfig,
 }
 
 /// How logs are written.
@@ -129,7 +129,7 @@ impl Settings {
             trusted_proxies: read.list("trusted_proxies", parse::network),
             cors_origins: read.list("cors_origins", parse::origin),
             sim_listen: read.with("sim_listen", parse::address),
-            sim: sim::Config {
+            sim: SimConfig {
                 first_token: read.duration("sim_first_token", Duration::ZERO, HOUR),
                 token_interval: read.duration("sim_token_interval", Duration::ZERO, HOUR),
                 tokens: read.with("sim_tokens", parse::number),

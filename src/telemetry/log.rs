@@ -113,6 +113,7 @@ pub struct Guard {
 }
 
 impl Drop for Guard {
+    #[expect(clippy::disallowed_methods, reason = "the process is over; no worker waits")]
     fn drop(&mut self) {
         let begun = Instant::now();
         let (done, written) = mpsc::sync_channel(1);

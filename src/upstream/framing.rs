@@ -47,6 +47,8 @@ pub(super) enum Chunk {
     EndLf,
     /// Nothing: the body is complete.
     End,
+    /// Nothing: what came is no chunk.
+    Malformed,
 }
 
 impl Body {
@@ -58,11 +60,17 @@ impl Body {
         matches!(self, Self::Length(0) | Self::Chunked(Chunk::End, _))
     }
 
-    /// Takes in what came and says how much of it belongs to the body.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    /// True once something came that cannot be part of the body.
+    pub(super) fn is_malformed(self) -> bool {
+        matches!(self, Self::Chunked(Chunk::Malformed, _))
+    }
+
+    /// Takes in what came and says how much of it belongs to the body. What comes before a
+    /// malformed byte does, so that nothing good is lost with it.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> usize {
         match self {
-            Self::UntilClose => Ok(bytes.len()),
-            Self::Length(left) => Ok(take(left, bytes.len())),
+            Self::UntilClose => bytes.len(),
+            Self::Length(left) => take(left, bytes.len()),
             Self::Chunked(chunk, size) => feed_chunks(chunk, size, bytes),
         }
     }
@@ -75,12 +83,9 @@ fn take(left: &mut u64, len: usize) -> usize {
     taken
 }
 
-fn feed_chunks(chunk: &mut Chunk, size: &mut u64, bytes: &[u8]) -> Result<usize, Malformed> {
+fn feed_chunks(chunk: &mut Chunk, size: &mut u64, bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        if *chunk == Chunk::End {
-            break;
-        }
         if *chunk == Chunk::Data {
             at += take(size, bytes.len() - at);
             if *size == 0 {
@@ -88,19 +93,25 @@ fn feed_chunks(chunk: &mut Chunk, size: &mut u64, bytes: &[u8]) -> Result<usize,
             }
             continue;
         }
-        *chunk = next(*chunk, size, byte)?;
+        if *chunk == Chunk::End {
+            break;
+        }
+        *chunk = next(*chunk, size, byte).unwrap_or(Chunk::Malformed);
+        if *chunk == Chunk::Malformed {
+            break;
+        }
         at += 1;
     }
-    Ok(at)
+    at
 }
 
 /// The state after `byte`, which is not data.
-fn next(chunk: Chunk, size: &mut u64, byte: u8) -> Result<Chunk, Malformed> {
-    Ok(match (chunk, byte) {
+fn next(chunk: Chunk, size: &mut u64, byte: u8) -> Option<Chunk> {
+    Some(match (chunk, byte) {
         (Chunk::Size | Chunk::SizeRest, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-            let digit = char::from(byte).to_digit(16).ok_or(Malformed)?;
+            let digit = char::from(byte).to_digit(16)?;
             let high = if chunk == Chunk::Size { 0 } else { *size };
-            *size = high.checked_mul(16).ok_or(Malformed)? + u64::from(digit);
+            *size = high.checked_mul(16)? + u64::from(digit);
             Chunk::SizeRest
         }
         (Chunk::SizeRest, b';' | b' ' | b'\t') => Chunk::Extension,
@@ -115,7 +126,7 @@ fn next(chunk: Chunk, size: &mut u64, byte: u8) -> Result<Chunk, Malformed> {
         (Chunk::TrailerRest, b'\r') => Chunk::TrailerLf,
         (Chunk::Trailer | Chunk::TrailerRest, other) if other != b'\n' => Chunk::TrailerRest,
         (Chunk::TrailerLf, b'\n') => Chunk::Trailer,
-        _ => return Err(Malformed),
+        _ => return None,
     })
 }
 
@@ -126,53 +137,60 @@ mod tests {
     const STREAM: &[u8] = b"5\r\nhello\r\n0A;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n";
 
     /// Feeds the bytes in two parts and says how many belong to the body.
-    fn feed(bytes: &[u8], cut: usize) -> Result<(usize, bool), Malformed> {
+    fn feed(bytes: &[u8], cut: usize) -> (usize, Body) {
         let mut body = Body::CHUNKED;
         let (first, second) = bytes.split_at(cut);
-        let taken = body.feed(first)? + body.feed(second)?;
-        Ok((taken, body.is_complete()))
+        let taken = body.feed(first) + body.feed(second);
+        (taken, body)
     }
 
     #[test]
     fn a_chunked_body_ends_at_its_last_byte_wherever_it_is_cut() {
         for cut in 0..=STREAM.len() {
-            assert_eq!(feed(STREAM, cut), Ok((STREAM.len(), true)), "cut at {cut}");
+            let (taken, body) = feed(STREAM, cut);
+            assert!(taken == STREAM.len() && body.is_complete(), "cut at {cut}");
         }
         for end in 0..STREAM.len() {
-            assert_eq!(feed(&STREAM[..end], end / 2), Ok((end, false)), "ends at {end}");
+            let (taken, body) = feed(&STREAM[..end], end / 2);
+            assert!(taken == end && !body.is_complete(), "ends at {end}");
         }
     }
 
     #[test]
     fn bytes_behind_the_end_do_not_belong_to_the_body() {
         let surplus = [STREAM, b"HTTP/1.1 200 OK\r\n"].concat();
-        assert_eq!(feed(&surplus, 7), Ok((STREAM.len(), true)));
+        let (taken, body) = feed(&surplus, 7);
+        assert!(taken == STREAM.len() && body.is_complete());
         let mut body = Body::Length(3);
-        assert_eq!(body.feed(b"abcdef"), Ok(3));
+        assert_eq!(body.feed(b"abcdef"), 3);
         assert!(body.is_complete());
         let mut body = Body::UntilClose;
-        assert_eq!(body.feed(b"abcdef"), Ok(6));
+        assert_eq!(body.feed(b"abcdef"), 6);
         assert!(!body.is_complete());
     }
 
     #[test]
-    fn what_is_no_chunk_is_malformed() {
-        for bytes in [
-            &b"\r\n"[..],
-            b"x\r\n",
-            b"5\nhello",
-            b"5\r\nhelloX",
-            b"5\r\nhello\rX",
-            b"5\r\nhello\n",
-            b"+5\r\n",
-            b"-1\r\n",
-            b"0x5\r\n",
-            b"11111111111111111\r\n",
-            b"5;\n\r\n",
-            b"0\r\n\n",
-            b"0\r\n\rX",
+    fn what_is_no_chunk_is_malformed_from_its_first_bad_byte_on() {
+        for (good, bad) in [
+            ("", "\r\n"),
+            ("", "x\r\n"),
+            ("5", "\nhello"),
+            ("5\r\nhello", "X"),
+            ("5\r\nhello\r", "X"),
+            ("5\r\nhello", "\n"),
+            ("", "+5\r\n"),
+            ("", "-1\r\n"),
+            ("0", "x5\r\n"),
+            ("1111111111111111", "1\r\n"),
+            ("5;", "\n\r\n"),
+            ("0\r\n", "\n"),
+            ("0\r\n\r", "X"),
         ] {
-            assert_eq!(feed(bytes, 0), Err(Malformed), "{}", bytes.escape_ascii());
+            let bytes = [good, bad].concat();
+            let (taken, body) = feed(bytes.as_bytes(), 0);
+            assert!(taken == good.len() && body.is_malformed(), "{bytes:?}");
+            let (taken, body) = feed(bytes.as_bytes(), good.len());
+            assert!(taken == good.len() && body.is_malformed(), "{bytes:?}");
         }
     }
 }

@@ -134,7 +134,7 @@ impl Io {
     fn take_in(&mut self, bytes: &mut [u8]) -> Result<usize, io::Error> {
         self.exchange.heard.set(true);
         if self.body.is_some() {
-            return self.take_body(bytes);
+            return Ok(self.take_body(bytes));
         }
         // A head that comes in one piece, as nearly all do, is not copied.
         if self.stash.is_empty()
@@ -142,7 +142,7 @@ impl Io {
         {
             let len = head.len;
             self.begin(&head);
-            return Ok(len + self.take_body(bytes.get(len..).unwrap_or_default())?);
+            return Ok(len + self.take_body(bytes.get(len..).unwrap_or_default()));
         }
         self.stash.extend_from_slice(bytes);
         self.take_stash()?;
@@ -159,7 +159,7 @@ impl Io {
                 Sniffed::Final(head) => {
                     let mut came = mem::take(&mut self.stash);
                     self.begin(&head);
-                    let taken = self.take_body(came.get(head.len..).unwrap_or_default())?;
+                    let taken = self.take_body(came.get(head.len..).unwrap_or_default());
                     came.truncate(head.len + taken);
                     self.out = came;
                     return Ok(true);
@@ -175,15 +175,16 @@ impl Io {
     }
 
     /// Follows the body and says how many of the bytes belong to it.
-    fn take_body(&mut self, bytes: &[u8]) -> Result<usize, io::Error> {
-        let Some(body) = &mut self.body else { return Ok(0) };
-        let fed = body.feed(bytes);
-        let complete = body.is_complete();
-        let taken = self.check(fed)?;
-        if complete {
+    fn take_body(&mut self, bytes: &[u8]) -> usize {
+        let Some(body) = &mut self.body else { return 0 };
+        let taken = body.feed(bytes);
+        if body.is_malformed() {
+            // The codec gets what was good first, and this error when it reads on.
+            self.fail(End::Malformed);
+        } else if body.is_complete() {
             self.complete(taken == bytes.len());
         }
-        Ok(taken)
+        taken
     }
 
     /// The answer is complete; `clean`: nothing came behind it.

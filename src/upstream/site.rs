@@ -78,7 +78,7 @@ impl Sites {
         let now = Instant::now();
         self.sites.borrow_mut().retain(|_, site| {
             let mut idle = site.idle.borrow_mut();
-            idle.retain_mut(|idle| idle.is_usable(config, now));
+            idle.retain(|idle| idle.is_usable(config, now));
             !idle.is_empty() || Rc::strong_count(site) > 1
         });
     }
@@ -140,7 +140,7 @@ impl Site {
     pub(super) fn take_idle(&self, config: &Config) -> Option<Connection> {
         let now = Instant::now();
         let mut idle = self.idle.borrow_mut();
-        while let Some(mut last) = idle.pop_back() {
+        while let Some(last) = idle.pop_back() {
             if last.is_usable(config, now) {
                 return Some(last.connection);
             }
@@ -161,7 +161,7 @@ impl Site {
 // === impl Idle ===
 
 impl Idle {
-    fn is_usable(&mut self, config: &Config, now: Instant) -> bool {
+    fn is_usable(&self, config: &Config, now: Instant) -> bool {
         now.duration_since(self.since) < config.idle_keep_alive
             && now.duration_since(self.connection.opened) < config.lifetime
             && self.connection.socket.is_quiet()

@@ -3,7 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -38,22 +38,23 @@ impl Socket {
         }
     }
 
-    /// True where an idle connection is open and nothing unasked for has come. Asks the kernel,
-    /// not the runtime, whose view of a socket lags behind by one turn of its loop.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    /// True where an idle connection is open and nothing unasked for has come.
+    ///
+    /// Asks the kernel, not the runtime, whose view of a socket lags behind by one turn of its
+    /// loop: in that turn an answer nobody asked for would be taken for the next request's. TLS
+    /// may moreover hold what it read and decrypted beyond the last answer. A connection on which
+    /// TLS has something to say for itself, a late session ticket, is not quiet either: nothing
+    /// short of reading could tell that from an answer.
+    pub(super) fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit(); 1];
         let peeked = SockRef::from(self.tcp()).peek(&mut byte);
-        match (peeked, self) {
-            (Err(error), _) => error.kind() == io::ErrorKind::WouldBlock,
-            // TLS has messages of its own, session tickets for one; reading takes them in.
-            (Ok(1..), Self::Tls(tls)) => {
-                let mut byte = [0; 1];
-                let mut buf = ReadBuf::new(&mut byte);
-                let mut cx = Context::from_waker(Waker::noop());
-                Pin::new(tls).poll_read(&mut cx, &mut buf).is_pending()
+        let silent = peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        silent
+            && match self {
+                Self::Plain(_) => true,
+                // It wants to read only while it holds nothing to be read and is not closed.
+                Self::Tls(tls) => tls.get_ref().1.wants_read(),
             }
-            (Ok(_), _) => false,
-        }
     }
 }
 

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use crate::support::client::{Client, ask, ask_chat, chat, get, post};
+use crate::support::eventually::eventually;
 use crate::support::node::Node;
+use crate::support::wall::DEADLINE;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -95,7 +97,7 @@ async fn bodies_in_flight_are_bounded_over_the_node() {
     let mut first = Client::connect(node.data).await;
     first.send(&whole[..whole.len() - 1]).await;
     let full = || node.metric("flotilla_body_bytes") >= 3000.0;
-    crate::support::eventually("the first body is charged", full).await;
+    eventually(DEADLINE, full).await;
     let refused = ask(node.data, &whole).await;
     assert_eq!((refused.status, refused.code()), (429, "node_busy".into()));
     assert_eq!(refused.header("retry-after"), Some("1"));

@@ -33,6 +33,7 @@ fn every_example_and_every_valid_document_loads() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "UPDATE is for the person who runs the test")]
 fn every_invalid_document_has_the_faults_that_stand_beside_it() {
     let mut wrong = String::new();
     for file in files("tests/configs/invalid") {

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use flotilla::config::{Env, Seen, Watch, load};
 use flotilla::fleet::config_watch::{self, Report};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::scratch::Scratch;
@@ -98,7 +99,8 @@ async fn the_watching_task_swaps_good_documents_only() {
     let in_force = Arc::new(ArcSwap::from(Arc::clone(&first)));
     let stop = CancellationToken::new();
     let (tell, mut told) = mpsc::channel(8);
-    let task = tokio::spawn({
+    let mut tasks = JoinSet::new();
+    tasks.spawn({
         let (in_force, stop) = (Arc::clone(&in_force), stop.clone());
         async move {
             let report = |report| tell.try_send(report).expect("the test listens");
@@ -118,6 +120,6 @@ async fn the_watching_task_swaps_good_documents_only() {
     let Report::Changed { snapshot, .. } = next().await else { unreachable!("it is good") };
     assert!(Arc::ptr_eq(&in_force.load_full(), &snapshot) && snapshot.revision == 2);
     stop.cancel();
-    let ended = tokio::time::timeout(Duration::from_secs(10), task).await;
-    ended.expect("it ends in time").expect("it ends well");
+    let ended = tokio::time::timeout(Duration::from_secs(10), tasks.join_next()).await;
+    ended.expect("it ends in time").expect("there is one").expect("it ends well");
 }

@@ -56,7 +56,7 @@ impl Admin {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let config = AdminConfig { token: token.map(|token| Secret::new(token.into())) };
-        let (ready_in, ready) = mpsc::channel();
+        let (ready_in, ready) = mpsc::sync_channel(1024);
         let theirs = Arc::clone(&shared);
         thread::spawn(move || {
             actix_rt::System::new().block_on(async move {

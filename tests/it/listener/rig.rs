@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -61,9 +61,9 @@ impl Node {
         let life = Arc::new(Lifecycle::new());
         life.advance(Phase::Serving);
         let metrics = Arc::new(Metrics::new());
-        let (events_in, events) = mpsc::channel();
-        let (ready_in, ready) = mpsc::channel();
-        let (ended_in, ended) = mpsc::channel();
+        let (events_in, events) = mpsc::sync_channel(1024);
+        let (ready_in, ready) = mpsc::sync_channel(1024);
+        let (ended_in, ended) = mpsc::sync_channel(1024);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("bound");
         let parts = (Arc::clone(&life), Arc::clone(&metrics), events_in);
@@ -108,7 +108,7 @@ impl Drop for Node {
 pub(crate) struct Script {
     life: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
-    events: Sender<&'static str>,
+    events: SyncSender<&'static str>,
     open: bool,
 }
 
@@ -181,7 +181,7 @@ impl Backend for Script {
 }
 
 /// Tells when it is dropped.
-struct Left(Sender<&'static str>);
+struct Left(SyncSender<&'static str>);
 
 impl Drop for Left {
     fn drop(&mut self) {

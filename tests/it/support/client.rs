@@ -49,8 +49,9 @@ impl Response {
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.text()))
+        let json = serde_json::from_slice(&self.body);
+        assert!(json.is_ok(), "not JSON: {}", self.text());
+        json.expect("it was just seen to be")
     }
 
     /// The `error.code` of the body.

@@ -64,7 +64,7 @@ impl Node {
         let named = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         variables.extend(named);
         let env: Env = variables.into_iter().collect();
-        let (started, addresses) = mpsc::channel();
+        let (started, addresses) = mpsc::sync_channel(1024);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
