@@ -9,7 +9,7 @@ mod sse;
 use bytes::Bytes;
 
 pub use endpoint::Endpoint;
-pub use sse::{ScanError, Scanner};
+pub use sse::{Scanner, ScanError};
 
 use crate::domain::{Fault, Payload, Usage};
 
@@ -47,11 +47,7 @@ impl Envelope {
     /// A `Fault` with the code `invalid_request` (not valid JSON or multipart, not UTF-8, no
     /// model, a field of the wrong type) or `duplicate_field`, whose message names the field or
     /// the place.
-    pub fn read(
-        _endpoint: Endpoint,
-        _content_type: Option<&str>,
-        _body: &Bytes,
-    ) -> Result<Self, Fault> {
+    pub fn read(_endpoint: Endpoint, _content_type: Option<&str>, _body: &Bytes) -> Result<Self, Fault> {
         todo!()
     }
 

@@ -30,11 +30,7 @@ impl Origin {
     /// The value of the `Host` header: the port is left out where it is the scheme's own.
     #[must_use]
     pub fn host_header(&self) -> String {
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.to_string()
-        };
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() };
         match (self.scheme, self.port) {
             (Scheme::Http, 80) | (Scheme::Https, 443) => host,
             (_, port) => format!("{host}:{port}"),

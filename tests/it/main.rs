@@ -1,7 +1,7 @@
 //! Whole-node tests on real sockets, in one binary. No sleeps, no fixed ports, no shared state.
 
-mod config;
-mod listener;
-mod sim;
 mod support;
 mod upstream;
+mod config;
+mod sim;
+mod listener;
