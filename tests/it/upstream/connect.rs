@@ -8,7 +8,7 @@ use flotilla::upstream::{AddressPolicy, Call, Config, SendError, Upstream, tls_c
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{call, client_of, get, in_time, on_worker, send};
-use crate::support::wall::{Script, Wall};
+use crate::support::wall::{Script, Wall, answer};
 
 fn plain(config: Config) -> Upstream {
     Upstream::new(config, tls_config(None).expect("the roots of the web"))
@@ -121,9 +121,7 @@ fn the_connect_clock_ends_waiting_for_tls() {
 #[test]
 fn the_connect_clock_stops_when_the_connection_is_made() {
     for tls in [false, true] {
-        let late = Script::new()
-            .pause(Duration::from_millis(400))
-            .send(crate::support::wall::answer(200, &[], "late"));
+        let late = Script::new().pause(Duration::from_millis(400)).send(answer(200, &[], "late"));
         let wall = Wall::start_with(tls, move |_| late.clone());
         on_worker(async {
             let upstream = client_of(&wall, Config::default());
@@ -131,6 +129,20 @@ fn the_connect_clock_stops_when_the_connection_is_made() {
             assert_eq!(super::read(answer).await, Ok("late".into()));
         });
     }
+}
+
+// T32: plain awc gives up after five seconds, whatever it waits for.
+#[test]
+fn no_clock_runs_while_a_provider_thinks() {
+    let wall = Wall::always(Script::new().pause(Duration::from_millis(5_300)).send(answer(
+        200,
+        &[],
+        "thought",
+    )));
+    on_worker(async {
+        let upstream = client_of(&wall, Config::default());
+        assert_eq!(get(&upstream, &wall.origin()).await, "thought");
+    });
 }
 
 #[test]
