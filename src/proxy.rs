@@ -146,7 +146,7 @@ async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Commi
     let worker = &exchange.worker;
     let mut plan = Plan::new(&exchange.pool, &exchange.key, &exchange.envelope.model)?;
     loop {
-        let Some(target) = plan.next(worker.random()) else {
+        let Some(target) = plan.next(Instant::now(), worker.random()) else {
             let message = "no target is left to try";
             return Err(Fault::new(Code::NoTarget, message).into());
         };
@@ -155,11 +155,14 @@ async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Commi
             Err(failed) => failed,
         };
         let Some(failure) = failed.failure else { return Err(failed) };
-        plan.failed(&target, failure);
         let now = Instant::now();
+        // Beyond what can be reckoned with, it is never.
+        let not_before =
+            failed.retry_after.map(|wait| now.checked_add(wait).unwrap_or(exchange.deadline));
+        plan.failed(&target, failure, not_before);
         let situation = Situation {
             failure,
-            retry_after: failed.retry_after,
+            retry_after: plan.wait(now),
             attempts: account.attempts(),
             cap: exchange.pool.attempts,
             untried: plan.has_untried(),

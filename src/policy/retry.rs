@@ -39,7 +39,7 @@ pub enum Failure {
 pub struct Situation {
     /// How it failed.
     pub failure: Failure,
-    /// What the provider asked for.
+    /// How long it takes until a target that failed may be asked again, as the providers said.
     pub retry_after: Option<Duration>,
     /// Attempts made so far, this one included.
     pub attempts: u32,

@@ -115,17 +115,19 @@ impl Exchange {
         let Answer { status, headers: provider_headers, body: mut rest } = answer;
         let mut headers = openai::answer_headers(&provider_headers);
         let choices = self.envelope.choices;
-        let tap = Tap::new(&mut headers, asks_usage, || {
+        // Comments cannot stand between events that the client gets compressed.
+        let edits = asks_usage || self.pool.heartbeat.is_some();
+        let tap = Tap::new(&mut headers, edits, || {
             openai::Stream::new(self.endpoint, choices, asks_usage)
         });
-        let is_events = tap.is_events();
-        let len = if is_events { None } else { content_length(&provider_headers) };
+        let is_stream = tap.is_stream();
+        let len = if is_stream { None } else { content_length(&provider_headers) };
         let tap = trial.tap.insert(tap);
         let timeouts = &self.pool.timeouts;
         let mut held = Held::default();
         let (rest, fault) = loop {
             let idle = Instant::now() + timeouts.idle;
-            let (deadline, clock) = if is_events {
+            let (deadline, clock) = if is_stream {
                 (first_token, timeouts.first_token)
             } else {
                 (idle.min(self.deadline), timeouts.idle)
@@ -144,7 +146,8 @@ impl Exchange {
             };
             let progress = tap.feed(piece);
             held.push(progress.bytes);
-            if is_events && progress.content {
+            // A stream that cannot be read commits with its first byte, so that it still streams.
+            if is_stream && progress.content {
                 trial.first_content();
                 break (Some(rest), progress.fault);
             }

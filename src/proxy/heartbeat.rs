@@ -18,6 +18,8 @@ use super::attempt::{Committed, Failed};
 use super::relay::{Clocks, PING, relay};
 use super::request::{Aborted, Body, Pieces, Reply};
 use super::settle::Account;
+use super::tap::Tap;
+use crate::domain::{Code, Fault};
 use crate::provider::openai;
 
 /// All attempts of a request, on their own.
@@ -46,17 +48,30 @@ async fn step(
     clocks: Clocks,
 ) -> Option<(Result<Bytes, Aborted>, State)> {
     let mut state = state;
+    let tell = |fault: &Fault| Some((Ok(openai::error_event(fault)), State::Failed));
     loop {
         state = match state {
             State::Waiting(mut attempts) => match timeout(period, &mut attempts).await {
                 Err(_) => return Some((Ok(PING), State::Waiting(attempts))),
-                Ok((Ok(committed), account)) => match relay(committed, account, clocks) {
-                    Body::Whole(bytes) => State::Relaying(Box::pin(stream::iter([Ok(bytes)]))),
-                    Body::Stream { pieces, .. } => State::Relaying(pieces),
-                },
+                Ok((Ok(mut committed), mut account)) => {
+                    account.answered(StatusCode::OK.as_u16());
+                    if !committed.trial.tap.as_ref().is_some_and(Tap::may_append) {
+                        // What was given is the head of a plain stream of events. Anything else
+                        // behind it would be read as an empty answer that ended well.
+                        let message = "the provider's answer is no stream of events";
+                        committed.trial.end("malformed", true);
+                        account.end(Code::UpstreamError.as_str());
+                        return tell(&Fault::new(Code::UpstreamError, message));
+                    }
+                    match relay(committed, account, clocks) {
+                        Body::Whole(bytes) => State::Relaying(Box::pin(stream::iter([Ok(bytes)]))),
+                        Body::Stream { pieces, .. } => State::Relaying(pieces),
+                    }
+                }
                 Ok((Err(failed), mut account)) => {
+                    account.answered(StatusCode::OK.as_u16());
                     account.end(failed.fault.code.as_str());
-                    return Some((Ok(openai::error_event(&failed.fault)), State::Failed));
+                    return tell(&failed.fault);
                 }
             },
             State::Relaying(mut pieces) => {

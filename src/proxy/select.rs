@@ -1,9 +1,11 @@
 //! Phase: which target gets the next attempt.
 //!
 //! Every target that the key may reach is tried once, tier by tier, before any is asked again;
-//! those that refused our credential, or ran out of their clock, are not asked again at all.
+//! those that refused our credential, or ran out of their clock, are not asked again at all, and
+//! no target before the time that it asked for itself.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -25,6 +27,8 @@ struct Place {
     tier: usize,
     place: usize,
     standing: Standing,
+    /// When its provider wants to be asked again at the earliest.
+    not_before: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +53,8 @@ impl Plan {
                 if !key.may_reach(target, upstream_model) {
                     forbidden += 1;
                 } else if target.provider.enabled {
-                    reachable.push(Place { tier, place, standing: Standing::Untried });
+                    let standing = Standing::Untried;
+                    reachable.push(Place { tier, place, standing, not_before: None });
                 }
             }
         }
@@ -66,16 +71,19 @@ impl Plan {
         })
     }
 
-    /// The next target: an untried one of the first tier that has any, else one that failed.
-    pub(super) fn next(&mut self, random: u64) -> Option<Arc<Target>> {
+    /// The next target: an untried one of the first tier that has any, else one that failed and
+    /// may be asked again at `now`.
+    pub(super) fn next(&mut self, now: Instant, random: u64) -> Option<Arc<Target>> {
         let standing = if self.has_untried() { Standing::Untried } else { Standing::Failed };
-        let of_standing = |place: &&Place| place.standing == standing;
+        let of_standing = |place: &&Place| {
+            place.standing == standing && place.not_before.is_none_or(|at| at <= now)
+        };
         let tier = self.reachable.iter().find(of_standing)?.tier;
         let candidates: SmallVec<[Candidate; 8]> = self
             .reachable
             .iter()
             .enumerate()
-            .filter(|(_, place)| place.standing == standing && place.tier == tier)
+            .filter(|(_, place)| of_standing(place) && place.tier == tier)
             .map(|(index, place)| Candidate { index, weight: self.target(*place).weight })
             .collect();
         let chosen = self.pool.strategy.choose(&candidates, random)?;
@@ -85,16 +93,32 @@ impl Plan {
         Some(Arc::clone(self.target(place)))
     }
 
-    /// Records that the target given last failed, so that it may be asked again if that may help.
-    pub(super) fn failed(&mut self, target: &Target, failure: Failure) {
+    /// Records that the target given last failed, so that it may be asked again if that may help,
+    /// and not before the time that its provider named.
+    pub(super) fn failed(
+        &mut self,
+        target: &Target,
+        failure: Failure,
+        not_before: Option<Instant>,
+    ) {
         if !failure.may_pass() {
             return;
         }
         for place in &mut self.reachable {
             if self.pool.tiers[place.tier][place.place].index == target.index {
                 place.standing = Standing::Failed;
+                place.not_before = not_before;
             }
         }
+    }
+
+    /// How long it takes until one of the targets that failed may be asked again.
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
+        let failed = self.reachable.iter().filter(|place| place.standing == Standing::Failed);
+        let waits = failed.map(|place| {
+            place.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+        });
+        waits.min()
     }
 
     /// Whether a target is left that was not tried yet.
@@ -115,9 +139,9 @@ mod tests {
     fn order(plan: &mut Plan, failure: Failure, rounds: usize) -> Vec<String> {
         let mut names = Vec::new();
         for _ in 0..rounds {
-            let Some(target) = plan.next(0) else { break };
+            let Some(target) = plan.next(Instant::now(), 0) else { break };
             names.push(target.name.to_string());
-            plan.failed(&target, failure);
+            plan.failed(&target, failure, None);
         }
         names
     }
@@ -135,6 +159,24 @@ mod tests {
         let pool = testing::pool("p", &[&["a"], &["b"]]);
         let mut plan = Plan::new(&pool, &testing::key("any", None), "m").expect("reachable");
         assert_eq!(order(&mut plan, Failure::Status(401), 9), ["a", "b"]);
+    }
+
+    // T21: one target's failure does not shorten the wait that another one asked for.
+    #[test]
+    fn a_target_is_not_asked_again_before_its_time() {
+        let pool = testing::pool("p", &[&["a"], &["b"]]);
+        let mut plan = Plan::new(&pool, &testing::key("any", None), "m").expect("reachable");
+        let now = Instant::now();
+        let later = now + Duration::from_secs(5);
+        let busy = plan.next(now, 0).expect("untried");
+        plan.failed(&busy, Failure::Status(429), Some(later));
+        assert_eq!(plan.wait(now), Some(Duration::from_secs(5)));
+        let broken = plan.next(now, 0).expect("untried");
+        plan.failed(&broken, Failure::Status(500), None);
+        assert_eq!(plan.wait(now), Some(Duration::ZERO));
+        assert_eq!(plan.next(now, 0).expect("it may be asked").name, broken.name);
+        assert!(plan.next(now, 0).is_none());
+        assert_eq!(plan.next(later, 0).expect("its time has come").name, busy.name);
     }
 
     // T6, the part of permissions: what a key may not reach is never given to it.

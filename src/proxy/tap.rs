@@ -18,6 +18,8 @@ pub(super) struct Tap {
     decoder: Option<Decoder>,
     /// Whether the client gets what was decoded instead of what came.
     replaces: bool,
+    /// Whether it is a stream of events, readable or not.
+    is_stream: bool,
     bytes: u64,
 }
 
@@ -38,11 +40,11 @@ enum Encoding {
 
 impl Tap {
     /// A tap for an answer with these headers. `events` makes the state of a stream of events; it
-    /// is asked only where the answer is one. `hides` says that the stream will take something out.
-    /// A `content-encoding` that the client will not get is removed from `headers`.
+    /// is asked only where the answer is one. `edits` says that events will be taken out or put in
+    /// between. A `content-encoding` that the client will not get is removed from `headers`.
     pub(super) fn new(
         headers: &mut HeaderMap,
-        hides: bool,
+        edits: bool,
         events: impl FnOnce() -> Stream,
     ) -> Self {
         let of = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
@@ -70,11 +72,16 @@ impl Tap {
             Watch::Nothing => None,
             _ => decoder.filter(|_| encoding == Encoding::Known),
         };
-        let replaces = is_events && hides && decoder.is_some();
+        let replaces = is_events && edits && decoder.is_some();
         if replaces {
             headers.remove(header::CONTENT_ENCODING);
         }
-        Self { watch, decoder, replaces, bytes: 0 }
+        Self { watch, decoder, replaces, is_stream: is_events, bytes: 0 }
+    }
+
+    /// True for a stream of events, one that cannot be read included.
+    pub(super) fn is_stream(&self) -> bool {
+        self.is_stream
     }
 
     /// True for a stream of events that can be read.
@@ -94,6 +101,11 @@ impl Tap {
             None => piece.clone(),
             Some(decoder) => match decoder.feed(&piece) {
                 Ok(decoded) => decoded,
+                Err(_) if matches!(self.watch, Watch::Json(_)) => {
+                    // It was decoded for its usage only; the bytes are the client's to judge.
+                    (self.watch, self.decoder) = (Watch::Nothing, None);
+                    return Progress { bytes: piece, content: true, fault: None };
+                }
                 Err(_) => {
                     let fault = Some(StreamFault::Malformed);
                     return Progress { bytes: Bytes::new(), content: false, fault };
@@ -131,9 +143,11 @@ impl Tap {
         }
     }
 
-    /// True once a stream's terminal event has passed by.
+    /// True once a stream's terminal event has passed by and nothing after it matters. Where the
+    /// bytes pass compressed, what ends the compression still does.
     pub(super) fn is_complete(&self) -> bool {
-        matches!(&self.watch, Watch::Events(stream) if stream.is_complete())
+        let complete = matches!(&self.watch, Watch::Events(stream) if stream.is_complete());
+        complete && self.may_append()
     }
 
     /// The provider's own figures.
