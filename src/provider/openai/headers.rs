@@ -3,6 +3,7 @@
 //! Allow-lists, because a header that nobody thought of must not leak: the client's credential and
 //! cookies never reach a provider, a provider's cookies and account names never reach a client.
 
+use actix_http::StatusCode;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::Secret;
@@ -56,6 +57,17 @@ pub fn request_headers(client: &HeaderMap, credential: Option<&Secret>) -> Heade
         headers.insert(header::AUTHORIZATION, value);
     }
     headers
+}
+
+/// Whether a success can be an answer of this protocol at all. None of its endpoints answers with a
+/// page or with nothing: that is a portal, a proxy, or a base URL that leads somewhere else.
+#[must_use]
+pub fn is_answer(status: StatusCode, provider: &HeaderMap) -> bool {
+    let page = provider.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes();
+        kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"))
+    });
+    !page && !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT)
 }
 
 /// The headers of a provider's answer that the client may see.
@@ -142,6 +154,16 @@ mod tests {
         assert_eq!(sent.get("accept-encoding").expect("set"), "identity");
         assert!(sent.iter().all(|(_, value)| !value.as_bytes().ends_with(b"canary")));
         assert!(!format!("{sent:?}").contains("sk-ours"), "the credential hides in Debug");
+    }
+
+    // T22
+    #[test]
+    fn a_page_is_no_answer() {
+        let of = |status, kind| is_answer(status, &map(&[("content-type", kind)]));
+        assert!(of(StatusCode::OK, "application/json") && is_answer(StatusCode::OK, &map(&[])));
+        assert!(of(StatusCode::CREATED, "text/plain") && of(StatusCode::OK, "audio/mpeg"));
+        assert!(!of(StatusCode::OK, "Text/HTML; charset=utf-8"));
+        assert!(!of(StatusCode::NO_CONTENT, "application/json"));
     }
 
     #[test]

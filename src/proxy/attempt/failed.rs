@@ -83,6 +83,13 @@ impl Failed {
         Self::new(Failure::Broken, interrupted())
     }
 
+    /// What came is a success of something else than this protocol.
+    pub(super) fn foreign(trial: &mut Trial) -> Self {
+        trial.end("malformed", false);
+        let message = "the provider's answer is not of its protocol; check its base_url";
+        Self::new(Failure::Broken, Fault::new(Code::UpstreamError, message))
+    }
+
     /// The stream failed before its first content.
     pub(super) fn stream(fault: StreamFault, trial: &mut Trial) -> Self {
         let StreamFault::Provider { status, .. } = fault else {
