@@ -78,11 +78,6 @@ impl Case {
     fn again(self) -> Self {
         Self { falls_back: true, alone: 3, ..self }
     }
-
-    /// Nothing of it reaches the client.
-    fn ours(self) -> Self {
-        Self { seen: Ours, ..self }
-    }
 }
 
 fn credential(name: &'static str, status: u16) -> Case {

@@ -85,7 +85,7 @@ impl Process {
             move || {
                 for line in lines.map_while(Result::ok) {
                     if let Some(addresses) = addresses_of(&line) {
-                        drop(serving.try_send(addresses));
+                        serving.try_send(addresses).ok();
                     }
                     let mut stderr = stderr.lock().unwrap_or_else(PoisonError::into_inner);
                     stderr.push_str(&line);
