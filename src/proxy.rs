@@ -100,8 +100,13 @@ where
     let snapshot = shared.snapshot.load_full();
     let key = authenticate::authenticate(&snapshot, &request.headers, &request.query, unix_now())?;
     account.authenticated(&key);
-    let Received { bytes, hold } =
-        receive::receive(shared.config, &shared.bodies, &request.headers, body).await?;
+    let Received { bytes, hold } = tokio::select! {
+        biased;
+        received = receive::receive(shared.config, &shared.bodies, &request.headers, body) => {
+            received?
+        }
+        () = account.ending() => return Err(draining()),
+    };
     let envelope = read_envelope(&request, &bytes).await?;
     let pool = route::route(&snapshot, &key, &envelope.model)?;
     account.routed(&pool);

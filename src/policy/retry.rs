@@ -1,7 +1,7 @@
 //! Whether a failed attempt is followed by another one, where, and after which wait.
 //!
 //! The table below is the whole policy. A failure is somebody's: the credential's (401, 403), the
-//! target's (5xx, resets, silence), the target's for now (429), or the client's (every other 4xx),
+//! target's (5xx, redirects, resets, silence), its for now (429), or the client's (any other 4xx),
 //! and only the client's own is final at once. Another target is tried without a wait; the same
 //! target again only after its `Retry-After` or a backoff with full jitter, only where that wait is
 //! short, and only within the retry budget. A target that ran out of its clock is not asked again:
@@ -81,8 +81,9 @@ impl Failure {
     pub fn is_retryable(self) -> bool {
         match self {
             Self::Connect | Self::Broken | Self::Timeout | Self::Busy => true,
+            // A redirect speaks of this target's address, which no client chose.
             Self::Status(status) => {
-                matches!(status, 401 | 403 | 408 | 425 | 429) || (500..600).contains(&status)
+                matches!(status, 401 | 403 | 408 | 425 | 429) || !(400..500).contains(&status)
             }
         }
     }
@@ -93,8 +94,10 @@ impl Failure {
         match self {
             Self::Connect | Self::Broken | Self::Busy => true,
             Self::Timeout => false,
-            // 501 and 505 say what the server cannot do, not what it cannot do now.
-            Self::Status(status) => self.is_retryable() && !matches!(status, 401 | 403 | 501 | 505),
+            // 501, 505 and redirects say what the server never does, not what it cannot do now.
+            Self::Status(status) => {
+                self.is_retryable() && !matches!(status, 401 | 403 | 501 | 505 | 300..=399)
+            }
         }
     }
 }
@@ -163,6 +166,7 @@ mod tests {
             Failure::Broken,
             Failure::Timeout,
             Failure::Busy,
+            Failure::Status(302),
             Failure::Status(401),
             Failure::Status(429),
             Failure::Status(503),
@@ -178,7 +182,8 @@ mod tests {
 
     #[test]
     fn the_same_target_is_asked_again_only_where_time_may_help() {
-        for failure in [Failure::Timeout, Failure::Status(401), Failure::Status(501)] {
+        let never = [401, 403, 501, 302, 308].map(Failure::Status);
+        for failure in never.into_iter().chain([Failure::Timeout]) {
             assert_eq!(decide(situation(failure), 0), Verdict::Stop(Reason::Exhausted));
         }
         for failure in [Failure::Connect, Failure::Status(429), Failure::Status(500)] {

@@ -14,6 +14,6 @@ mod usage;
 mod usage_scan;
 
 pub use error::{error_body, error_event, error_type};
-pub use headers::{answer_headers, request_headers};
+pub use headers::{answer_headers, is_answer, request_headers};
 pub use stream::Stream;
 pub use usage_scan::UsageScan;

@@ -101,6 +101,9 @@ impl Exchange {
         if !answer.status.is_success() {
             return Err(Failed::answered(answer, deadline, &mut trial).await);
         }
+        if !openai::is_answer(answer.status, &answer.headers) {
+            return Err(Failed::foreign(&mut trial));
+        }
         self.hold(answer, asks_usage, deadline, trial).await
     }
 
@@ -139,6 +142,10 @@ impl Exchange {
                 Ok(None) => match tap.finish() {
                     Ok(last) => {
                         held.push(last);
+                        // A success without a byte answers nothing that can be asked here.
+                        if held.len == 0 {
+                            return Err(Failed::broken(&mut trial));
+                        }
                         break (None, None);
                     }
                     Err(fault) => return Err(Failed::stream(fault, &mut trial)),

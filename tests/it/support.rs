@@ -4,4 +4,5 @@ pub(crate) mod chaos;
 pub(crate) mod client;
 pub(crate) mod eventually;
 pub(crate) mod node;
+pub(crate) mod process;
 pub(crate) mod wall;

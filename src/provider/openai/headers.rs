@@ -3,6 +3,7 @@
 //! Allow-lists, because a header that nobody thought of must not leak: the client's credential and
 //! cookies never reach a provider, a provider's cookies and account names never reach a client.
 
+use actix_http::StatusCode;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::Secret;
@@ -37,6 +38,11 @@ const RATE_LIMIT: &str = "x-ratelimit-";
 pub fn request_headers(client: &HeaderMap, credential: Option<&Secret>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     for name in TO_PROVIDER {
+        // What `connection` names was meant for this node alone. The content type never is, and
+        // the body was read by it.
+        if name != "content-type" && is_named_by_connection(client, name) {
+            continue;
+        }
         // The first one is the one that this node has read.
         if let Some(value) = client.get(name) {
             headers.insert(HeaderName::from_static(name), value.clone());
@@ -58,25 +64,38 @@ pub fn request_headers(client: &HeaderMap, credential: Option<&Secret>) -> Heade
     headers
 }
 
+/// Whether a success can be an answer of this protocol at all. None of its endpoints answers with a
+/// page or with nothing: that is a portal, a proxy, or a base URL that leads somewhere else.
+#[must_use]
+pub fn is_answer(status: StatusCode, provider: &HeaderMap) -> bool {
+    let page = provider.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes();
+        kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"))
+    });
+    !page && !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT)
+}
+
 /// The headers of a provider's answer that the client may see.
 #[must_use]
 pub fn answer_headers(provider: &HeaderMap) -> HeaderMap {
-    let named = |name: &HeaderName| {
-        provider
-            .get_all(header::CONNECTION)
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
-    };
     let mut headers = HeaderMap::with_capacity(16);
     for (name, value) in provider {
         let allowed = TO_CLIENT.contains(&name.as_str()) || name.as_str().starts_with(RATE_LIMIT);
         // What `connection` names speaks of the provider's connection only.
-        if allowed && !named(name) {
+        if allowed && !is_named_by_connection(provider, name.as_str()) {
             headers.append(name.clone(), value.clone());
         }
     }
     headers
+}
+
+/// Whether `connection` says that this header is for the next hop only.
+fn is_named_by_connection(headers: &HeaderMap, name: &str) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -142,6 +161,32 @@ mod tests {
         assert_eq!(sent.get("accept-encoding").expect("set"), "identity");
         assert!(sent.iter().all(|(_, value)| !value.as_bytes().ends_with(b"canary")));
         assert!(!format!("{sent:?}").contains("sk-ours"), "the credential hides in Debug");
+    }
+
+    // T22
+    #[test]
+    fn a_page_is_no_answer() {
+        let of = |status, kind| is_answer(status, &map(&[("content-type", kind)]));
+        assert!(of(StatusCode::OK, "application/json") && is_answer(StatusCode::OK, &map(&[])));
+        assert!(of(StatusCode::CREATED, "text/plain") && of(StatusCode::OK, "audio/mpeg"));
+        assert!(!of(StatusCode::OK, "Text/HTML; charset=utf-8"));
+        assert!(!of(StatusCode::NO_CONTENT, "application/json"));
+    }
+
+    // T31c
+    #[test]
+    fn what_connection_names_reaches_no_provider() {
+        let client = map(&[
+            ("content-type", "application/json"),
+            ("openai-beta", "x"),
+            ("idempotency-key", "k1"),
+            ("connection", "close, OpenAI-Beta"),
+            ("connection", "content-type"),
+        ]);
+        assert_eq!(
+            names(&request_headers(&client, None)),
+            ["accept-encoding", "content-type", "idempotency-key", "user-agent"]
+        );
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::upstream::{Answer, AnswerBody, SendError};
 
 /// Error bodies of providers are short; a longer one is not an error body.
 const LONGEST_ERROR: usize = 256 * 1024;
-/// How much of a body that refused our credential is logged.
-const LONGEST_LOGGED: usize = 300;
+/// A longer word is no error code.
+const LONGEST_CODE: usize = 64;
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -83,6 +83,13 @@ impl Failed {
         Self::new(Failure::Broken, interrupted())
     }
 
+    /// What came is a success of something else than this protocol.
+    pub(super) fn foreign(trial: &mut Trial) -> Self {
+        trial.end("malformed", false);
+        let message = "the provider's answer is not of its protocol; check its base_url";
+        Self::new(Failure::Broken, Fault::new(Code::UpstreamError, message))
+    }
+
     /// The stream failed before its first content.
     pub(super) fn stream(fault: StreamFault, trial: &mut Trial) -> Self {
         let StreamFault::Provider { status, .. } = fault else {
@@ -106,7 +113,7 @@ impl Failed {
                 target: "flotilla::attempt",
                 to = %trial.target.name,
                 status = status.as_u16(),
-                answer = %redacted(body.as_deref().unwrap_or(b""), trial.target.provider.credential.as_ref()),
+                code = reason(body.as_deref().unwrap_or(b""), trial.target.provider.credential.as_ref()),
                 "the provider refused our credential; check the api_key of its provider"
             );
             let message = "the provider refused the gateway's own credential";
@@ -168,18 +175,18 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or(Duration::ZERO))
 }
 
-/// The beginning of a body, without our credential and without anything that looks like one.
-fn redacted(body: &[u8], credential: Option<&Secret>) -> String {
-    let start = String::from_utf8_lossy(body.get(..LONGEST_LOGGED).unwrap_or(body)).into_owned();
-    let start = match credential {
-        Some(secret) if !secret.expose().is_empty() => start.replace(secret.expose(), "***"),
-        _ => start,
+/// What a body says by its error's code or type, for the log. Its sentences are left out: providers
+/// repeat in them the credential, and some the prompt.
+fn reason(body: &[u8], credential: Option<&Secret>) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let is_code = |text: &&str| {
+        let word = text.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-.".contains(&byte));
+        let number = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let ours = credential.is_some_and(|secret| text.contains(secret.expose()));
+        !text.is_empty() && text.len() <= LONGEST_CODE && (word || number) && !ours
     };
-    let hide = |word: &str| {
-        let long = word.len() >= 20 || word.contains("sk-") || word.contains("key-");
-        if long { "***".to_owned() } else { word.to_owned() }
-    };
-    start.split_whitespace().map(hide).collect::<Vec<_>>().join(" ")
+    let fields = ["code", "type"].into_iter().filter_map(|name| body["error"][name].as_str());
+    fields.filter(is_code).map(str::to_owned).next()
 }
 
 #[cfg(test)]
@@ -208,11 +215,23 @@ mod tests {
         assert_eq!(wait("retry-after", "-1"), None);
     }
 
-    // T31d: what a provider says about our credential never shows it.
+    // T31d: what a provider says about our credential never shows it, nor what it was asked.
     #[test]
-    fn a_logged_body_shows_no_credential() {
+    fn only_the_code_of_a_refusal_is_logged() {
         let secret = Secret::new("canary".into());
-        let body = b"Incorrect key canary or sk-abc or 0123456789abcdef0123456789 given";
-        assert_eq!(redacted(body, Some(&secret)), "Incorrect key *** or *** or *** given");
+        let logged = |error: serde_json::Value| {
+            let body = serde_json::json!({ "error": error }).to_string();
+            reason(body.as_bytes(), Some(&secret))
+        };
+        let code = |code: &str| logged(serde_json::json!({ "code": code, "message": "a prompt" }));
+        assert_eq!(code("invalid_api_key").as_deref(), Some("invalid_api_key"));
+        assert_eq!(code("401").as_deref(), Some("401"));
+        for text in ["canary", "a prompt", "sk-0123abc", "", &"x".repeat(65)] {
+            assert_eq!(code(text), None, "{text}");
+        }
+        let typed = serde_json::json!({ "code": null, "type": "permission_error" });
+        assert_eq!(logged(typed).as_deref(), Some("permission_error"));
+        assert_eq!(logged("a prompt".into()), None);
+        assert_eq!(reason(b"<html>a prompt</html>", None), None);
     }
 }

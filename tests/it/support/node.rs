@@ -99,22 +99,33 @@ impl Node {
 
     /// The text of `/metrics`.
     pub(crate) fn metrics(&self) -> String {
-        use std::io::{Read, Write};
-        let mut socket = std::net::TcpStream::connect(self.admin).expect("the admin listener");
-        socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket option");
-        let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-        socket.write_all(request).expect("the request is sent");
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).expect("the answer is text");
-        answer
+        metrics(self.admin)
     }
 
     /// The sum of all series whose name and labels begin with `start`.
     pub(crate) fn metric(&self, start: &str) -> f64 {
-        let metrics = self.metrics();
-        let series = metrics.lines().filter(|line| line.starts_with(start));
-        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        metric(self.admin, start)
     }
+}
+
+/// The text of `/metrics` of the node with this admin listener.
+pub(crate) fn metrics(admin: SocketAddr) -> String {
+    use std::io::{Read, Write};
+    let mut socket = std::net::TcpStream::connect(admin).expect("the admin listener");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket option");
+    let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    socket.write_all(request).expect("the request is sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("the answer is text");
+    answer
+}
+
+/// The sum of all series whose name and labels begin with `start`, of the node with this admin
+/// listener.
+pub(crate) fn metric(admin: SocketAddr, start: &str) -> f64 {
+    let metrics = metrics(admin);
+    let series = metrics.lines().filter(|line| line.starts_with(start));
+    series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
 impl Drop for Node {

@@ -135,6 +135,12 @@ impl Script {
         self.step(Step::Pause(time))
     }
 
+    /// The same steps, once the test has opened the gate.
+    pub(crate) fn after(mut self, gate: &Gate) -> Self {
+        self.steps.insert(0, Step::Wait(gate.clone()));
+        self
+    }
+
     /// As `wait`, but reads nothing meanwhile, and so does not see the client close.
     pub(crate) fn wait_unread(self, gate: &Gate) -> Self {
         self.step(Step::WaitUnread(gate.clone()))
