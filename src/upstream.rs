@@ -18,7 +18,7 @@ mod client;
 mod config;
 mod connector;
 mod dial;
-mod framing;
+pub(crate) mod framing;
 mod head;
 mod io;
 mod lookup;

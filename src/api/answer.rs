@@ -12,7 +12,7 @@ use super::body::ReplyBody;
 use super::connection::Serving;
 use super::data::Listener;
 use crate::domain::RequestId;
-use crate::proxy::Reply;
+use crate::proxy::{Body, Reply};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-flotilla-request-id");
 pub(super) const NODE: HeaderName = HeaderName::from_static("x-flotilla-node");
@@ -32,12 +32,14 @@ pub(super) struct Exchange {
     origin: Option<HeaderValue>,
     /// The connection ends with this answer.
     pub(super) close: bool,
+    /// The client speaks HTTP/1.0, which has no chunks.
+    pub(super) old: bool,
 }
 
 impl Exchange {
     pub(super) fn new(id: RequestId, headers: &HeaderMap, listener: &Listener) -> Self {
         let origin = listener.cors().origin(headers);
-        Self { id, client_id: client_id(headers), origin, close: false }
+        Self { id, client_id: client_id(headers), origin, close: false, old: false }
     }
 
     /// The reply as actix sends it. `serving` lasts until its body is gone.
@@ -64,10 +66,15 @@ impl Exchange {
         headers.insert(REQUEST_ID, id_value(self.id));
         headers.insert(NODE, listener.node().clone());
 
+        let open_ended = self.old && matches!(body, Body::Stream { len: None, .. });
+        serving.conn().set_open_ended(open_ended);
         let body = ReplyBody::new(body, serving).boxed();
         let mut response = HttpResponse::with_body(status, body);
         *response.headers_mut() = headers;
-        if self.close {
+        if open_ended {
+            response.head_mut().no_chunking(true);
+        }
+        if self.close || open_ended {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         response

@@ -9,8 +9,10 @@
 //! One timer serves all clocks. It fires at least once per shortest clock, whatever happens, and
 //! looks at the deadlines then; so a request arms nothing, and no deadline is ever missed.
 
+mod gate;
 mod proxy_v2;
 mod state;
+mod turn;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,11 +21,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use gate::Gate;
 use proxy_v2::Intro;
 use state::Overdue;
 pub(super) use state::{Clocks, Conn, Serving};
@@ -55,6 +59,13 @@ pub(super) struct ClientIo {
     conn: Rc<Conn>,
     listener: Rc<Listener>,
     intro: Start,
+    gate: Gate,
+    /// Whole requests that were handed on.
+    handed_on: u64,
+    /// Bytes of a next request.
+    ahead: BytesMut,
+    /// There were too many of them.
+    flooded: bool,
     timer: Pin<Box<Sleep>>,
     /// The shortest clock: how often the timer fires at least.
     step: Duration,
@@ -101,6 +112,10 @@ impl ClientIo {
             conn: Conn::new(peer, clocks, Instant::now()),
             listener,
             intro,
+            gate: Gate::new(),
+            handed_on: 0,
+            ahead: BytesMut::new(),
+            flooded: false,
             timer: Box::pin(sleep(step)),
             step,
             look_read: false,
@@ -228,11 +243,12 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.closed {
+        // A client that sends without a pause is never waited for below.
+        if self.closed || self.conn.is_draining() && self.overdue(cx) {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        match self.poll_bytes(cx, buf) {
+        match self.poll_request(cx, buf) {
             Poll::Pending if self.overdue(cx) => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
             Poll::Ready(done) => {
@@ -297,6 +313,11 @@ impl AsyncWrite for ClientIo {
 
 impl Drop for ClientIo {
     fn drop(&mut self) {
+        if self.conn.is_cut_short() {
+            // Nothing but a reset tells the client that it did not get all.
+            SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).ok();
+            return;
+        }
         let mut scratch = [0; 4096];
         let mut read = 0;
         // Only what is here already; what is on its way cannot be waited for.

@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
-use actix_http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
-use actix_http::{ConnectionType, Method, StatusCode, Uri};
+use actix_http::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
+use actix_http::{ConnectionType, Method, StatusCode, Uri, Version};
 use actix_web::HttpRequest;
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -63,6 +65,7 @@ impl<B: Backend> Handler<B> {
 
         // Nothing is upgraded to here; without this, actix would confirm the wish.
         exchange.close = http.head().connection_type() == ConnectionType::Upgrade;
+        exchange.old = http.version() < Version::HTTP_11;
 
         let parts = Parts { http: http.clone(), headers, payload, conn, received };
         let reply = self.reply(&mut exchange, parts).await;
@@ -104,6 +107,10 @@ impl<B: Backend> Handler<B> {
     fn refuse(&self, parts: &Parts) -> Option<(StatusCode, &'static str)> {
         if !is_one_authority(parts.http.uri(), &parts.headers) {
             let message = "The address in the request line is not that of the Host header.";
+            return Some((StatusCode::BAD_REQUEST, message));
+        }
+        if is_socket_with_body(parts.http.method(), &parts.headers) {
+            let message = "This node speaks no WebSocket: send the request without Upgrade.";
             return Some((StatusCode::BAD_REQUEST, message));
         }
         let listen = self.listener.addr().ip();
@@ -194,6 +201,15 @@ fn is_one_authority(uri: &Uri, headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
     let default_port = |text: &[u8]| text.strip_suffix(b":80").unwrap_or(text).to_ascii_lowercase();
     default_port(authority.as_str().as_bytes()) == default_port(host)
+}
+
+/// actix takes all that follows a wish to upgrade for the body, whatever its length says. Without a
+/// body there is nothing to mistake, and the connection closes anyway.
+fn is_socket_with_body(method: &Method, headers: &HeaderMap) -> bool {
+    let mut wishes = headers.get_all(UPGRADE).map(HeaderValue::as_bytes);
+    wishes.any(|wish| wish.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+        && !headers.contains_key(TRANSFER_ENCODING)
+        && (*method == Method::POST || headers.contains_key(CONTENT_LENGTH))
 }
 
 fn options(methods: &'static str) -> Reply {

@@ -1,4 +1,4 @@
-//! Where the body of an answer ends.
+//! Where the body of a message ends: of an answer here, of a request in the listeners.
 //!
 //! The connection follows the framing itself instead of trusting the codec behind it: only so is
 //! a close known to be an end or a break, are surplus bytes seen, and is a connection given back
@@ -7,11 +7,11 @@
 
 /// The framing of an answer is not HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// What is left of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(crate) enum Body {
     /// So many bytes.
     Length(u64),
     /// Chunks; `u64` is the size of the chunk at hand as far as known.
@@ -22,11 +22,13 @@ pub(super) enum Body {
 
 /// What the next byte of a chunked body belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chunk {
+pub(crate) enum Chunk {
     /// The first digit of a size: there must be one.
     Size,
     /// More digits, or what ends them.
     SizeRest,
+    /// White space between a size and what ends it.
+    SizeSpace,
     /// What follows a size up to its line's end; nobody reads it.
     Extension,
     /// The LF of a size line.
@@ -53,21 +55,21 @@ pub(super) enum Chunk {
 
 impl Body {
     /// The body that starts with a chunk.
-    pub(super) const CHUNKED: Self = Self::Chunked(Chunk::Size, 0);
+    pub(crate) const CHUNKED: Self = Self::Chunked(Chunk::Size, 0);
 
     /// True once nothing more belongs to the body.
-    pub(super) fn is_complete(self) -> bool {
+    pub(crate) fn is_complete(self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(Chunk::End, _))
     }
 
     /// True once something came that cannot be part of the body.
-    pub(super) fn is_malformed(self) -> bool {
+    pub(crate) fn is_malformed(self) -> bool {
         matches!(self, Self::Chunked(Chunk::Malformed, _))
     }
 
     /// Takes in what came and says how much of it belongs to the body. What comes before a
     /// malformed byte does, so that nothing good is lost with it.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> usize {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::UntilClose => bytes.len(),
             Self::Length(left) => take(left, bytes.len()),
@@ -114,8 +116,9 @@ fn next(chunk: Chunk, size: &mut u64, byte: u8) -> Option<Chunk> {
             *size = high.checked_mul(16)? + u64::from(digit);
             Chunk::SizeRest
         }
-        (Chunk::SizeRest, b';' | b' ' | b'\t') => Chunk::Extension,
-        (Chunk::SizeRest | Chunk::Extension, b'\r') => Chunk::SizeLf,
+        (Chunk::SizeRest | Chunk::SizeSpace, b' ' | b'\t') => Chunk::SizeSpace,
+        (Chunk::SizeRest | Chunk::SizeSpace, b';') => Chunk::Extension,
+        (Chunk::SizeRest | Chunk::SizeSpace | Chunk::Extension, b'\r') => Chunk::SizeLf,
         (Chunk::Extension, b'\t' | 0x20..=0x7e | 0x80..) => Chunk::Extension,
         (Chunk::SizeLf, b'\n') if *size == 0 => Chunk::Trailer,
         (Chunk::SizeLf, b'\n') => Chunk::Data,
@@ -183,6 +186,7 @@ mod tests {
             ("0", "x5\r\n"),
             ("1111111111111111", "1\r\n"),
             ("5;", "\n\r\n"),
+            ("5 \t", "5\r\n"),
             ("0\r\n", "\n"),
             ("0\r\n\r", "X"),
         ] {

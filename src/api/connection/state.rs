@@ -52,8 +52,14 @@ pub(in crate::api) struct Conn {
     first: Cell<bool>,
     /// The body of the request that is being served was read to its end.
     body_read: Cell<bool>,
-    /// Bytes came after that end: they belong to a next head.
+    /// Bytes of a next request are here and wait for their turn.
     ahead: Cell<bool>,
+    /// Who waits for that turn.
+    turn_waiter: RefCell<Option<Waker>>,
+    /// Requests answered so far.
+    ended: Cell<u64>,
+    /// The end of the connection is the end of the answer, which is not there yet.
+    open_ended: Cell<bool>,
     /// All bytes that were given to the socket are with the kernel.
     flushed: Cell<bool>,
     flush_waiter: RefCell<Option<Waker>>,
@@ -72,6 +78,9 @@ impl Conn {
             first: Cell::new(true),
             body_read: Cell::new(true),
             ahead: Cell::new(false),
+            turn_waiter: RefCell::new(None),
+            ended: Cell::new(0),
+            open_ended: Cell::new(false),
             flushed: Cell::new(true),
             flush_waiter: RefCell::new(None),
             gone: Cell::new(false),
@@ -95,7 +104,6 @@ impl Conn {
         self.phase.set(Phase::Busy);
         self.first.set(false);
         self.body_read.set(!has_body);
-        self.ahead.set(false);
         self.flushed.set(false);
         Serving(Rc::clone(self))
     }
@@ -124,6 +132,11 @@ impl Conn {
         self.flushed.set(false);
     }
 
+    /// The answer is told to end with the connection, or it has ended.
+    pub(in crate::api) fn set_open_ended(&self, open: bool) {
+        self.open_ended.set(open);
+    }
+
     fn end(&self) {
         let next = match (self.body_read.get(), self.ahead.get()) {
             (false, _) => Phase::Draining,
@@ -132,24 +145,51 @@ impl Conn {
         };
         self.phase.set(next);
         self.since.set(Instant::now());
+        self.ended.set(self.ended.get() + 1);
         // The end of the answer is still on its way to the socket.
         self.flushed.set(false);
+        // Nearly always nobody waits.
+        let waiter = self.turn_waiter.borrow_mut().take();
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
     }
 
     // === what the socket says ===
 
-    /// Bytes came.
+    /// Bytes of the request whose turn it is came.
     pub(super) fn received(&self) {
-        match self.phase.get() {
-            Phase::Idle => {
-                self.phase.set(Phase::Head);
-                if !self.first.get() {
-                    self.since.set(Instant::now());
-                }
+        if self.phase.get() == Phase::Idle {
+            self.phase.set(Phase::Head);
+            if !self.first.get() {
+                self.since.set(Instant::now());
             }
-            Phase::Busy if self.body_read.get() => self.ahead.set(true),
-            Phase::Head | Phase::Busy | Phase::Draining => {}
         }
+    }
+
+    /// Whether bytes of a next request wait for their turn.
+    pub(super) fn set_ahead(&self, ahead: bool) {
+        self.ahead.set(ahead);
+    }
+
+    /// Requests answered so far.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.get()
+    }
+
+    /// Wakes this task when the request at hand is answered.
+    pub(super) fn await_turn(&self, cx: &Context<'_>) {
+        *self.turn_waiter.borrow_mut() = Some(cx.waker().clone());
+    }
+
+    /// True where what is sent is thrown away until the request's body is over.
+    pub(super) fn is_draining(&self) -> bool {
+        self.phase.get() == Phase::Draining
+    }
+
+    /// True where the answer ends with the connection, and its end is not with the kernel.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.open_ended.get() && (self.phase.get() == Phase::Busy || !self.flushed.get())
     }
 
     /// The client sends no more.
@@ -252,7 +292,7 @@ mod tests {
         let ahead = conn();
         let serving = ahead.begin(true);
         ahead.body_read();
-        ahead.received();
+        ahead.set_ahead(true);
         drop(serving);
         assert_eq!(ahead.deadline(), Some((ahead.since.get() + CLOCKS.head, Overdue::Head)));
     }

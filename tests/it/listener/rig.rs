@@ -21,6 +21,7 @@ use flotilla::proxy::{Aborted, Body, Reply, Request};
 use flotilla::telemetry::Metrics;
 use futures_core::Stream;
 use futures_util::StreamExt;
+use tokio::sync::Notify;
 
 /// Longer than anything here takes; a test that waits for it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +47,7 @@ pub(crate) struct Node {
     pub(crate) handle: ServerHandle,
     /// What the backend saw.
     events: Receiver<&'static str>,
+    go: Arc<Notify>,
     /// Ends when the server has.
     pub(crate) ended: Receiver<()>,
 }
@@ -66,12 +68,13 @@ impl Node {
         let (ended_in, ended) = mpsc::sync_channel(1024);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("bound");
-        let parts = (Arc::clone(&life), Arc::clone(&metrics), events_in);
+        let go = Arc::new(Notify::new());
+        let parts = (Arc::clone(&life), Arc::clone(&metrics), events_in, Arc::clone(&go));
         thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
                 let make = move || {
-                    let (life, metrics, events) = parts.clone();
-                    Rc::new(Script { life, metrics, events, open })
+                    let (life, metrics, events, go) = parts.clone();
+                    Rc::new(Script { life, metrics, events, go, open })
                 };
                 let server = api::serve_data(config, listener, make).expect("a listener");
                 ready_in.send(server.handle()).expect("the test waits for it");
@@ -80,7 +83,7 @@ impl Node {
             });
         });
         let handle = ready.recv_timeout(PATIENCE).expect("the server starts");
-        Self { addr, life, metrics, handle, events, ended }
+        Self { addr, life, metrics, handle, events, go, ended }
     }
 
     pub(crate) fn connect(&self) -> Client {
@@ -90,6 +93,11 @@ impl Node {
     /// Waits for the next thing that the backend sees.
     pub(crate) fn event(&self) -> &'static str {
         self.events.recv_timeout(PATIENCE).expect("the backend sees something")
+    }
+
+    /// Lets a request go on that waits for it.
+    pub(crate) fn go(&self) {
+        self.go.notify_one();
     }
 
     /// Waits until the backend sees this.
@@ -109,6 +117,7 @@ pub(crate) struct Script {
     life: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
     events: SyncSender<&'static str>,
+    go: Arc<Notify>,
     open: bool,
 }
 
@@ -152,6 +161,12 @@ impl Backend for Script {
                 std::future::pending::<()>().await;
                 drop(left);
                 whole(500, String::new())
+            }
+            "later" => {
+                while body.next().await.is_some() {}
+                worker.events.send("waiting").ok();
+                worker.go.notified().await;
+                whole(200, "later".into())
             }
             "silent" => stream(None, left, |_| Poll::Pending),
             "flood" => {
