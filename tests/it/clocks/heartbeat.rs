@@ -4,7 +4,9 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::{EMPTY, FINISH, ROLE, WORD, good_text, timed, trickle};
-use crate::support::client::Response;
+use tokio::time::timeout;
+
+use crate::support::client::{Client, Response, chat, post};
 use crate::support::document::Document;
 use crate::support::wall::{Script, Wall, answer, chunk};
 
@@ -52,6 +54,26 @@ async fn a_silent_model_is_kept_alive_before_its_answer_and_between_its_events()
     assert!(text.contains(&between), "none between events: {text}");
     let of_node = "flotilla_requests_total{endpoint=\"/chat/completions\",pool=\"p\",outcome=\"ok\",status=\"200\"}";
     assert_eq!(node.metric(of_node), 1.0, "{}", node.metrics());
+}
+
+// T20, scaled: a model that is silent for minutes, behind a balancer that cuts after a shorter
+// silence.
+#[tokio::test]
+async fn a_long_silence_passes_a_balancer_that_cuts_shorter_ones() {
+    let (silence, patience) = (Duration::from_millis(1500), Duration::from_millis(700));
+    let wall = Wall::always(Script::new().pause(silence).then(super::good()));
+    let node = Document::of(&[&wall], HEARTBEAT).serve();
+    let mut client = Client::connect(node.data).await;
+    client.send(&post("/v1/chat/completions", &[], &chat("p", true))).await;
+    let head = timeout(patience, client.head()).await.expect("a head in time");
+    assert_eq!(head.status, 200);
+    let mut body = Vec::new();
+    while let Some(piece) =
+        timeout(patience, client.chunk()).await.expect("never silent").expect("whole")
+    {
+        body.extend(piece);
+    }
+    assert!(String::from_utf8_lossy(&body).ends_with(&good_text()));
 }
 
 // T20

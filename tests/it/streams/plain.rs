@@ -48,8 +48,10 @@ async fn a_plain_answer_cut_at_any_byte_is_an_error_or_whole() {
     let node = Document::of(&[&wall], "retry: { attempts: 1 }").serve();
     let cuts = ["length", "chunks"].into_iter().flat_map(|framing| {
         let len = framed(&whole, framing, 31).len();
-        let ends = ["close", "reset"].into_iter();
-        ends.flat_map(move |end| (0..=len).map(move |at| (framing, end, at, at == len)))
+        let ends = [("close", 1), ("reset", 5)].into_iter();
+        ends.flat_map(move |(end, step)| {
+            (0..=len).step_by(step).map(move |at| (framing, end, at, at == len))
+        })
     });
     let got = all(cuts.map(async |(framing, end, at, is_whole)| {
         let what = format!("{framing} {end} {at}");
@@ -67,7 +69,7 @@ async fn a_plain_answer_cut_at_any_byte_is_an_error_or_whole() {
         }
     }))
     .await;
-    assert!(got.len() > 4 * whole.len());
+    assert!(got.len() > 2 * whole.len());
 }
 
 // T16
