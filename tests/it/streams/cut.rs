@@ -62,17 +62,17 @@ fn judge(response: &Response, whole: &[u8], what: &str) -> Got {
     Got::HonestPart
 }
 
-/// Cuts a recording at every `step`th byte, in all three ways.
+/// Cuts a recording at every `step`th byte and around the end of every event, in all three ways.
 async fn cut_everywhere(name: &str, model: &str, more: &str, step: usize) {
     let (sent, whole) = (fixture(&format!("{name}.sse")), fixture(&format!("{name}.hidden.sse")));
     let len = sent.len();
+    let lines: Vec<_> = memchr::memchr_iter(b'\n', &sent).collect();
+    let is_near = move |at: usize| lines.iter().any(|line| line.abs_diff(at) <= 1);
+    let ats: Vec<_> = (0..=len).filter(|at| at % step == 0 || is_near(*at) || *at == len).collect();
     let wall = cutting(sent);
     let document = Document::new().target("t", &wall.base_url("/v1"), "");
     let node = document.pool(model, "[t]", "retry: { attempts: 1 }").serve();
-    let cuts = ENDS.into_iter().enumerate().flat_map(|(first, end)| {
-        let ats = (0..len).skip(first).step_by(step).chain([len]);
-        ats.map(move |at| (end, at))
-    });
+    let cuts = ENDS.into_iter().flat_map(|end| ats.iter().map(move |at| (end, *at)));
     let got = all(cuts.map(async |(end, at)| {
         let what = format!("{name} {end} {at}");
         let response = ask_stream(&node, model, &format!("{end} {at}"), more).await;
