@@ -2,7 +2,9 @@
 
 mod bad_input;
 mod bodies;
+mod cancel;
 mod chaos_proxy;
+mod clocks;
 mod config;
 mod drain;
 mod errors;
@@ -10,7 +12,9 @@ mod first_run;
 mod fleet;
 mod listener;
 mod reload;
+mod retries;
 mod security;
 mod sim;
+mod streams;
 mod support;
 mod upstream;

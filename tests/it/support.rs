@@ -1,7 +1,9 @@
 //! What the tests share: scripted providers, proxies that misbehave, clients, nodes to start.
 
+pub(crate) mod blackhole;
 pub(crate) mod chaos;
 pub(crate) mod client;
+pub(crate) mod document;
 pub(crate) mod eventually;
 pub(crate) mod node;
 pub(crate) mod process;

@@ -211,6 +211,18 @@ impl Client {
         self.buffer.is_empty() && !self.more().await
     }
 
+    /// Says that no more will be sent, and goes on reading.
+    pub(crate) async fn half_close(&mut self) {
+        self.socket.shutdown().await.expect("a connection to close");
+    }
+
+    /// Reads and drops what comes until the connection ends.
+    pub(crate) async fn drain(&mut self) {
+        while self.more().await {
+            self.buffer.clear();
+        }
+    }
+
     /// Closes the connection at once, with a reset.
     pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(&self.socket);

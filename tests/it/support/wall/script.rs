@@ -22,6 +22,11 @@ impl Gate {
         self.0.cancel();
     }
 
+    /// Whether it is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
     /// Waits until a script opens it with `Script::open`.
     pub(crate) async fn opened(&self) {
         let opened = tokio::time::timeout(DEADLINE, self.0.cancelled()).await;
@@ -89,6 +94,12 @@ impl Script {
         self.event("[DONE]").end_chunks()
     }
 
+    /// All steps of another script, after those of this one.
+    pub(crate) fn then(mut self, other: Self) -> Self {
+        self.steps.extend(other.steps);
+        self
+    }
+
     /// The last chunk.
     pub(crate) fn end_chunks(self) -> Self {
         self.send("0\r\n\r\n")
@@ -97,6 +108,11 @@ impl Script {
     /// Sends these bytes.
     pub(crate) fn send(self, bytes: impl AsRef<[u8]>) -> Self {
         self.step(Step::Send(Bytes::copy_from_slice(bytes.as_ref())))
+    }
+
+    /// As `send`, without a copy of its own.
+    pub(crate) fn send_shared(self, bytes: &Bytes) -> Self {
+        self.step(Step::Send(bytes.clone()))
     }
 
     /// Sends these bytes, cut at these offsets, a few milliseconds between the pieces so that a
