@@ -253,6 +253,24 @@ async fn a_second_signal_stops_a_node_that_waits_for_requests() {
     assert_eq!(stream.until(b"\r\n0\r\n\r\n").await, None, "no clean end");
 }
 
+// T28, T15
+#[tokio::test]
+async fn a_client_that_leaves_is_not_waited_for() {
+    let wall = patient(&Gate::new());
+    let mut node = Process::start(&document(&wall), &[("FLOTILLA_DRAIN_LIMIT", NEVER)]);
+    let stream = begin_stream(node.data).await;
+    let plain = begin(node.data, &post(CHAT, &[], &chat("it", false))).await;
+    wall.attempt(1).await;
+    node.signal("TERM");
+    refuses(node.data).await;
+    assert!(node.is_alive(), "requests are in flight");
+    stream.reset();
+    drop(plain);
+    let begun = Instant::now();
+    assert_eq!(node.exit().await, Some(0));
+    assert!(begun.elapsed() < AT_ONCE);
+}
+
 #[tokio::test]
 async fn the_simulator_ends_with_a_signal() {
     let mut sim = Process::run(&["sim"], "", &[]);
@@ -303,7 +321,7 @@ impl Balancer {
                     (address, Client::connect(address).await)
                 }
             };
-            let stream = (number + answered) % 2 == 0;
+            let stream = (number + answered).is_multiple_of(2);
             client.send(&post(CHAT, &[], &chat("it", stream))).await;
             let response = client.response().await;
             assert_eq!((response.status, response.complete), (200, true), "{}", response.text());

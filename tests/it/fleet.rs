@@ -20,7 +20,7 @@ pools: {{ {pool}: {{ tiers: [[t]] }} }}
 }
 
 #[tokio::test]
-async fn a_node_that_is_killed_takes_no_other_with_it() {
+async fn a_node_that_is_killed_or_leaves_takes_no_other_with_it() {
     let wall = Wall::always(Script::json(200, r#"{"choices":[]}"#));
     let mut fleet = spawn_fleet(2, 2, &document(&wall, "it"), &[]);
     let mut ids = HashSet::new();
@@ -34,6 +34,9 @@ async fn a_node_that_is_killed_takes_no_other_with_it() {
     let mut victim = fleet.processes.remove(0);
     victim.signal("KILL");
     assert_eq!(victim.exit().await, None, "a signal ended it");
+    let mut leaving = fleet.nodes.remove(0);
+    leaving.drain();
+    leaving.join();
     for address in fleet.addresses() {
         assert_eq!(ask_chat(address, "it", false).await.status, 200);
     }

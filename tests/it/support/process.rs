@@ -50,10 +50,8 @@ impl Process {
     pub(crate) fn start(document: &str, env: &[(&str, &str)]) -> Self {
         let (mut process, addresses) = Self::launch(&["serve"], document, env);
         let addresses = addresses.recv_timeout(Duration::from_secs(30));
-        let Ok((data, admin)) = addresses else {
-            panic!("the node does not serve: {}", process.stderr())
-        };
-        (process.data, process.admin) = (data, admin);
+        assert!(addresses.is_ok(), "the node does not serve: {}", process.stderr());
+        (process.data, process.admin) = addresses.expect("it was just seen to be");
         process
     }
 

@@ -166,6 +166,12 @@ impl Player {
             Step::Read(at_once, pause) => {
                 self.read_body(rest, &attempt.body, at_once, pause).await?;
             }
+            Step::Discard => {
+                while !rest.take(&mut self.buffer, &mut BytesMut::new()) {
+                    self.buffer.reserve(64 * 1024);
+                    self.read().await?;
+                }
+            }
             Step::Reset => {
                 let linger = SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO));
                 linger.expect("a socket");

@@ -52,6 +52,8 @@ pub(super) enum Step {
     PauseUnread(Duration),
     /// The rest of the request: so many bytes at a time, so much time between.
     Read(usize, Duration),
+    /// The rest of the request, of which nothing is kept.
+    Discard,
     Reset,
     Close,
     Cut,
@@ -152,9 +154,19 @@ impl Script {
     }
 
     /// The same steps, once the test has opened the gate.
-    pub(crate) fn after(mut self, gate: &Gate) -> Self {
-        self.steps.insert(0, Step::Wait(gate.clone()));
+    pub(crate) fn after(self, gate: &Gate) -> Self {
+        Self::new().wait(gate).then(self)
+    }
+
+    /// These steps, then those.
+    pub(crate) fn then(mut self, script: Self) -> Self {
+        self.steps.extend(script.steps);
         self
+    }
+
+    /// Reads the rest of the request (of a wall that is `early`) and keeps nothing of it.
+    pub(crate) fn discard(self) -> Self {
+        self.step(Step::Discard)
     }
 
     /// As `wait`, but reads nothing meanwhile, and so does not see the client close.
