@@ -146,7 +146,7 @@ async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Commi
     let worker = &exchange.worker;
     let mut plan = Plan::new(&exchange.pool, &exchange.key, &exchange.envelope.model)?;
     loop {
-        let Some(target) = plan.next(worker.random()) else {
+        let Some(target) = plan.next(worker.random(), Instant::now()) else {
             let message = "no target is left to try";
             return Err(Fault::new(Code::NoTarget, message).into());
         };
@@ -155,11 +155,11 @@ async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Commi
             Err(failed) => failed,
         };
         let Some(failure) = failed.failure else { return Err(failed) };
-        plan.failed(&target, failure);
         let now = Instant::now();
+        plan.failed(&target, failure, failed.retry_after, now);
         let situation = Situation {
             failure,
-            retry_after: failed.retry_after,
+            retry_after: plan.retry_after(now),
             attempts: account.attempts(),
             cap: exchange.pool.attempts,
             untried: plan.has_untried(),

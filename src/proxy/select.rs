@@ -4,6 +4,7 @@
 //! those that refused our credential, or ran out of their clock, are not asked again at all.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -30,7 +31,11 @@ struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Untried,
-    Failed,
+    /// Failed; may be asked again, but not before its provider's `Retry-After` is over.
+    Failed {
+        ready: Instant,
+    },
+    /// Under way, or not to be asked again.
     Given,
 }
 
@@ -66,16 +71,21 @@ impl Plan {
         })
     }
 
-    /// The next target: an untried one of the first tier that has any, else one that failed.
-    pub(super) fn next(&mut self, random: u64) -> Option<Arc<Target>> {
-        let standing = if self.has_untried() { Standing::Untried } else { Standing::Failed };
-        let of_standing = |place: &&Place| place.standing == standing;
-        let tier = self.reachable.iter().find(of_standing)?.tier;
+    /// The next target: an untried one of the first tier that has any, else one that failed and
+    /// may be asked again by now.
+    pub(super) fn next(&mut self, random: u64, now: Instant) -> Option<Arc<Target>> {
+        let untried = self.has_untried();
+        let is_due = |place: &Place| match place.standing {
+            Standing::Untried => true,
+            Standing::Failed { ready } => !untried && ready <= now,
+            Standing::Given => false,
+        };
+        let tier = self.reachable.iter().find(|place| is_due(place))?.tier;
         let candidates: SmallVec<[Candidate; 8]> = self
             .reachable
             .iter()
             .enumerate()
-            .filter(|(_, place)| place.standing == standing && place.tier == tier)
+            .filter(|(_, place)| is_due(place) && place.tier == tier)
             .map(|(index, place)| Candidate { index, weight: self.target(*place).weight })
             .collect();
         let chosen = self.pool.strategy.choose(&candidates, random)?;
@@ -85,16 +95,35 @@ impl Plan {
         Some(Arc::clone(self.target(place)))
     }
 
-    /// Records that the target given last failed, so that it may be asked again if that may help.
-    pub(super) fn failed(&mut self, target: &Target, failure: Failure) {
-        if !failure.may_pass() {
-            return;
-        }
+    /// Records that the target given last failed at `now`: it may be asked again if that may help,
+    /// `retry_after` from then. A target that stands in several tiers failed in all of them.
+    pub(super) fn failed(
+        &mut self,
+        target: &Target,
+        failure: Failure,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) {
+        // A time beyond what the clock can hold never comes.
+        let ready = now.checked_add(retry_after.unwrap_or_default());
+        let standing = match ready.filter(|_| failure.may_pass()) {
+            Some(ready) => Standing::Failed { ready },
+            None => Standing::Given,
+        };
         for place in &mut self.reachable {
             if self.pool.tiers[place.tier][place.place].index == target.index {
-                place.standing = Standing::Failed;
+                place.standing = standing;
             }
         }
+    }
+
+    /// How long it takes from `now` until a target that failed may be asked again.
+    pub(super) fn retry_after(&self, now: Instant) -> Option<Duration> {
+        let ready = self.reachable.iter().filter_map(|place| match place.standing {
+            Standing::Failed { ready } => Some(ready),
+            Standing::Untried | Standing::Given => None,
+        });
+        ready.min().map(|ready| ready.saturating_duration_since(now))
     }
 
     /// Whether a target is left that was not tried yet.
@@ -114,12 +143,18 @@ mod tests {
 
     fn order(plan: &mut Plan, failure: Failure, rounds: usize) -> Vec<String> {
         let mut names = Vec::new();
+        let now = Instant::now();
         for _ in 0..rounds {
-            let Some(target) = plan.next(0) else { break };
+            let Some(target) = plan.next(0, now) else { break };
             names.push(target.name.to_string());
-            plan.failed(&target, failure);
+            plan.failed(&target, failure, None, now);
         }
         names
+    }
+
+    fn plan(tiers: &[&[&str]]) -> Plan {
+        let pool = testing::pool("p", tiers);
+        Plan::new(&pool, &testing::key("any", None), "m").expect("reachable")
     }
 
     #[test]
@@ -135,6 +170,33 @@ mod tests {
         let pool = testing::pool("p", &[&["a"], &["b"]]);
         let mut plan = Plan::new(&pool, &testing::key("any", None), "m").expect("reachable");
         assert_eq!(order(&mut plan, Failure::Status(401), 9), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_target_in_two_tiers_is_one_target() {
+        let mut pool = testing::pool("p", &[&["a"], &["b"]]);
+        let tiers = &mut Arc::get_mut(&mut pool).expect("nobody else has it").tiers;
+        let a = Arc::clone(&tiers[0][0]);
+        tiers[1].push(a);
+        let plan = || Plan::new(&pool, &testing::key("any", None), "m").expect("reachable");
+        assert_eq!(order(&mut plan(), Failure::Timeout, 9), ["a", "b"]);
+        assert_eq!(order(&mut plan(), Failure::Busy, 3), ["a", "b", "a"]);
+    }
+
+    #[test]
+    fn a_target_is_left_alone_for_as_long_as_it_asked() {
+        let (mut plan, now) = (plan(&[&["a"], &["b"]]), Instant::now());
+        let [second, minute] = [1, 60].map(Duration::from_secs);
+        for wait in [minute, second] {
+            let target = plan.next(0, now).expect("an untried one");
+            plan.failed(&target, Failure::Status(429), Some(wait), now);
+        }
+        assert_eq!(plan.retry_after(now), Some(second));
+        assert!(plan.next(0, now).is_none());
+        let target = plan.next(0, now + second).expect("one that is ready");
+        assert_eq!(&*target.name, "b");
+        plan.failed(&target, Failure::Status(429), Some(Duration::MAX), now);
+        assert_eq!(plan.retry_after(now), Some(minute), "what never ends is left out");
     }
 
     // T6, the part of permissions: what a key may not reach is never given to it.
