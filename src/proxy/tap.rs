@@ -94,9 +94,14 @@ impl Tap {
             None => piece.clone(),
             Some(decoder) => match decoder.feed(&piece) {
                 Ok(decoded) => decoded,
-                Err(_) => {
+                Err(_) if self.is_events() => {
                     let fault = Some(StreamFault::Malformed);
                     return Progress { bytes: Bytes::new(), content: false, fault };
+                }
+                Err(_) => {
+                    // It was read for its usage only, and passes all the same.
+                    (self.watch, self.decoder) = (Watch::Nothing, None);
+                    piece.clone()
                 }
             },
         };
@@ -120,14 +125,16 @@ impl Tap {
     /// The body ended cleanly; what is still to be sent.
     ///
     /// # Errors
-    /// The stream of events is not complete.
+    /// The stream of events is not complete, or the body ends within its JSON.
     pub(super) fn finish(&mut self) -> Result<Bytes, StreamFault> {
         let may_append = self.may_append();
         match &mut self.watch {
             Watch::Events(stream) => {
                 stream.finish().map(|rest| if may_append { rest } else { Bytes::new() })
             }
-            _ => Ok(Bytes::new()),
+            // Where a body ends with its connection, nothing else tells a crash from the end.
+            Watch::Json(scan) if scan.is_open() => Err(StreamFault::Truncated),
+            Watch::Json(_) | Watch::Nothing => Ok(Bytes::new()),
         }
     }
 
