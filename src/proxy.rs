@@ -63,13 +63,14 @@ where
         let result = Box::pin(attempts(&exchange, &mut account)).await;
         return conclude(result, account, clocks);
     };
+    let status = account.status();
     let mut attempts: heartbeat::Attempts = Box::pin(async move {
         let result = attempts(&exchange, &mut account).await;
         (result, account)
     });
     match timeout(period, &mut attempts).await {
         Ok((result, account)) => conclude(result, account, clocks),
-        Err(_) => heartbeat::reply(attempts, period, clocks),
+        Err(_) => heartbeat::reply(attempts, &status, period, clocks),
     }
 }
 
@@ -198,17 +199,8 @@ fn conclude(
 
 /// The reply of a request that failed: the provider's own answer where there is one to pass on.
 fn refuse(failed: Failed, mut account: Account) -> Reply {
-    let Failed { fault, answer, .. } = failed;
-    let mut reply = match answer {
-        Some(reply) => {
-            account.end("provider_error");
-            reply
-        }
-        None => {
-            account.end(fault.code.as_str());
-            Reply::fault(&fault)
-        }
-    };
+    account.end(failed.outcome());
+    let mut reply = failed.answer.unwrap_or_else(|| Reply::fault(&failed.fault));
     account.answered(reply.status.as_u16());
     describe(&mut reply.headers, &account);
     reply

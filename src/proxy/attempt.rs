@@ -60,6 +60,14 @@ pub(super) struct Committed {
     pub(super) trial: Trial,
 }
 
+impl Committed {
+    /// Whether it can go on behind a head that promised events: it is neither a plain answer nor
+    /// a stream that only its own headers explain.
+    pub(super) fn is_events(&self) -> bool {
+        self.trial.tap.as_ref().is_some_and(Tap::may_append)
+    }
+}
+
 impl Exchange {
     /// Whether this attempt asks for usage that the client did not ask for.
     fn asks_usage(&self, target: &Target) -> bool {

@@ -3,20 +3,22 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::StatusCode;
-use actix_http::header::{self, HeaderMap, HttpDate};
+use actix_http::header::{self, HeaderMap, HeaderValue, HttpDate};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout_at;
 
 use crate::domain::{Code, Fault, Secret};
 use crate::policy::retry::Failure;
-use crate::provider::{StreamFault, openai};
+use crate::provider::{Scanner, StreamFault, openai};
 use crate::proxy::request::{Body, Reply};
 use crate::proxy::settle::Trial;
 use crate::upstream::{Answer, AnswerBody, SendError};
 
 /// Error bodies of providers are short; a longer one is not an error body.
 const LONGEST_ERROR: usize = 256 * 1024;
+/// An error body comes with its head; one that does not must not hold up the next attempt.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// How much of a body that refused our credential is logged.
 const LONGEST_LOGGED: usize = 300;
 
@@ -43,6 +45,11 @@ impl From<Fault> for Failed {
 impl Failed {
     fn new(failure: Failure, fault: Fault) -> Self {
         Self { failure: Some(failure), ..Self::from(fault) }
+    }
+
+    /// The outcome of a request that ends with this failure.
+    pub(in crate::proxy) fn outcome(&self) -> &'static str {
+        if self.answer.is_some() { "provider_error" } else { self.fault.code.as_str() }
     }
 
     /// No answer came.
@@ -83,22 +90,38 @@ impl Failed {
         Self::new(Failure::Broken, interrupted())
     }
 
-    /// The stream failed before its first content.
+    /// What came is no stream of events, although only one can be passed on.
+    pub(in crate::proxy) fn no_stream(trial: &mut Trial) -> Self {
+        trial.end("malformed", true);
+        let message = "the provider answered with something else than the stream it was asked for";
+        Self::new(Failure::Broken, Fault::new(Code::UpstreamError, message))
+    }
+
+    /// The stream failed before its first content. An error event that stands for a status is
+    /// shown as the answer that it would have been without a stream.
     pub(super) fn stream(fault: StreamFault, trial: &mut Trial) -> Self {
-        let StreamFault::Provider { status, .. } = fault else {
+        let StreamFault::Provider { status, event } = fault else {
             return Self::broken(trial);
         };
         trial.end("error_event", false);
         let failure = status.map_or(Failure::Broken, Failure::Status);
         let message = "the provider ended the stream with an error before any content";
-        Self::new(failure, Fault::new(Code::UpstreamError, message))
+        let status = status.filter(|status| !matches!(status, 401 | 403));
+        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+        let answer = status.zip(data(event)).map(|(status, body)| {
+            let mut headers = HeaderMap::new();
+            let json = HeaderValue::from_static("application/json");
+            headers.insert(header::CONTENT_TYPE, json);
+            Reply { status, headers, body: Body::Whole(body) }
+        });
+        Self { answer, ..Self::new(failure, Fault::new(Code::UpstreamError, message)) }
     }
 
     /// The provider answered with something else than success.
     pub(super) async fn answered(answer: Answer, deadline: Instant, trial: &mut Trial) -> Self {
         let Answer { status, headers: provider_headers, body } = answer;
         trial.end(outcome(status), false);
-        let body = read(body, deadline).await;
+        let body = read(body, deadline.min(Instant::now() + LONGEST_WAIT)).await;
         let failure = Failure::Status(status.as_u16());
         let retry_after = retry_after(&provider_headers, SystemTime::now());
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -140,6 +163,14 @@ fn outcome(status: StatusCode) -> &'static str {
     }
 }
 
+/// The data of one event.
+fn data(event: Bytes) -> Option<Bytes> {
+    let mut scanner = Scanner::new();
+    scanner.feed(event);
+    let whole = scanner.next_event().ok()?;
+    whole.or_else(|| scanner.finish())?.data
+}
+
 /// The whole of a short body; none where it is long, breaks off or comes too late.
 async fn read(mut body: AnswerBody, deadline: Instant) -> Option<Bytes> {
     let mut whole = BytesMut::new();
@@ -170,16 +201,18 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// The beginning of a body, without our credential and without anything that looks like one.
 fn redacted(body: &[u8], credential: Option<&Secret>) -> String {
-    let start = String::from_utf8_lossy(body.get(..LONGEST_LOGGED).unwrap_or(body)).into_owned();
-    let start = match credential {
-        Some(secret) if !secret.expose().is_empty() => start.replace(secret.expose(), "***"),
-        _ => start,
+    let text = String::from_utf8_lossy(body);
+    let text = match credential {
+        Some(secret) if !secret.expose().is_empty() => text.replace(secret.expose(), "***"),
+        _ => text.into_owned(),
     };
     let hide = |word: &str| {
         let long = word.len() >= 20 || word.contains("sk-") || word.contains("key-");
         if long { "***".to_owned() } else { word.to_owned() }
     };
-    start.split_whitespace().map(hide).collect::<Vec<_>>().join(" ")
+    let words: Vec<_> = text.split_whitespace().map(hide).collect();
+    // Cut last: a part of a secret is not known for one.
+    words.join(" ").chars().take(LONGEST_LOGGED).collect()
 }
 
 #[cfg(test)]
@@ -214,5 +247,11 @@ mod tests {
         let secret = Secret::new("canary".into());
         let body = b"Incorrect key canary or sk-abc or 0123456789abcdef0123456789 given";
         assert_eq!(redacted(body, Some(&secret)), "Incorrect key *** or *** or *** given");
+        let secret = Secret::new("abcdefghijklmnopq".into());
+        for before in 0..LONGEST_LOGGED {
+            let body = format!("{}{}", "x ".repeat(before / 2), secret.expose());
+            let logged = redacted(body.as_bytes(), Some(&secret));
+            assert!(!logged.contains("abc") && logged.len() <= LONGEST_LOGGED, "{logged}");
+        }
     }
 }
