@@ -53,7 +53,14 @@ where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
     let mut account = Account::open(&worker.shared, &request);
-    let exchange = match prepare(worker, request, body, &mut account).await {
+    let ending = account.ending();
+    let prepared = tokio::select! {
+        biased;
+        prepared = prepare(worker, request, body, &mut account) => prepared,
+        // An upload may take longer than the end of the node waits.
+        () = ending => Err(draining()),
+    };
+    let exchange = match prepared {
         Ok(exchange) => exchange,
         Err(fault) => return refuse(fault.into(), account),
     };
@@ -101,12 +108,16 @@ where
     let snapshot = shared.snapshot.load_full();
     let key = authenticate::authenticate(&snapshot, &request.headers, &request.query, unix_now())?;
     account.authenticated(&key);
-    let Received { bytes, hold } =
-        receive::receive(shared.config, &shared.bodies, &request.headers, body).await?;
-    let envelope = read_envelope(&request, &bytes).await?;
+    let received = receive::receive(shared.config, &shared.bodies, &request.headers, body).await?;
+    let (envelope, Received { bytes, hold }) = read_envelope(&request, received).await?;
     let pool = route::route(&snapshot, &key, &envelope.model)?;
     account.routed(&pool);
     let deadline = request.received + pool.timeouts.total;
+    if Instant::now() >= deadline {
+        // No provider can be asked in no time, and none is to blame.
+        let message = "the request took longer to arrive than the total time-out of its pool";
+        return Err(Fault::new(Code::RequestTimeout, message));
+    }
     Ok(Exchange {
         worker: Rc::clone(worker),
         endpoint: request.endpoint,
@@ -120,15 +131,23 @@ where
     })
 }
 
-async fn read_envelope(request: &Request, body: &Bytes) -> Result<Envelope, Fault> {
+async fn read_envelope(
+    request: &Request,
+    received: Received,
+) -> Result<(Envelope, Received), Fault> {
     let content_type = request.headers.get(actix_http::header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
-    if body.len() <= LARGE_BODY {
-        return Envelope::read(request.endpoint, content_type, body);
+    let endpoint = request.endpoint;
+    if received.bytes.len() <= LARGE_BODY {
+        let envelope = Envelope::read(endpoint, content_type, &received.bytes)?;
+        return Ok((envelope, received));
     }
-    let (endpoint, content_type, body) =
-        (request.endpoint, content_type.map(str::to_owned), body.clone());
-    let read = move || Envelope::read(endpoint, content_type.as_deref(), &body);
+    let content_type = content_type.map(str::to_owned);
+    // The thread has the body whole, its charge included: it goes on where the client has left.
+    let read = move || {
+        let envelope = Envelope::read(endpoint, content_type.as_deref(), &received.bytes)?;
+        Ok((envelope, received))
+    };
     let fault = |_| Fault::new(Code::InvalidRequest, "the request body could not be read");
     tokio::task::spawn_blocking(read).await.map_err(fault)?
 }
