@@ -50,8 +50,10 @@ impl Stream for RequestBody {
             match &piece {
                 Some(Ok(bytes)) if bytes.is_empty() => continue,
                 Some(Ok(_)) => {}
-                // actix calls broken framing and a client that left by the same name.
-                Some(Err(_)) => self.broken.set(!self.conn.is_gone()),
+                // actix calls broken framing and a client that left by the same name. For one that
+                // left there is nothing to answer: its request is dropped in this very turn.
+                Some(Err(_)) if self.conn.is_gone() => return Poll::Pending,
+                Some(Err(_)) => self.broken.set(true),
                 None => self.conn.body_read(),
             }
             return Poll::Ready(piece);
