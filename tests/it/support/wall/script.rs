@@ -79,6 +79,12 @@ impl Script {
         )
     }
 
+    /// The bytes of a whole answer that is a stream of these events.
+    pub(crate) fn sse_bytes(events: &[&str]) -> Bytes {
+        let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        answer(200, &[("content-type", "text/event-stream")], body)
+    }
+
     /// One event with this data, as one chunk.
     pub(crate) fn event(self, data: impl AsRef<str>) -> Self {
         self.send(chunk(format!("data: {}\n\n", data.as_ref())))
