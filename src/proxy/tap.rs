@@ -138,9 +138,11 @@ impl Tap {
         }
     }
 
-    /// True once a stream's terminal event has passed by.
+    /// True once a stream's terminal event has passed by and nothing behind it belongs to the
+    /// answer. Where the client gets compressed bytes, those that end the compression still do.
     pub(super) fn is_complete(&self) -> bool {
-        matches!(&self.watch, Watch::Events(stream) if stream.is_complete())
+        let complete = matches!(&self.watch, Watch::Events(stream) if stream.is_complete());
+        complete && self.may_append()
     }
 
     /// The provider's own figures.
