@@ -179,7 +179,7 @@ async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Commi
         plan.failed(&target, failure, failed.retry_after, now);
         let situation = Situation {
             failure,
-            retry_after: plan.retry_after(now),
+            retry_after: plan.retry_after(now).or(failed.retry_after),
             attempts: account.attempts(),
             cap: exchange.pool.attempts,
             untried: plan.has_untried(),

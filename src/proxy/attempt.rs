@@ -104,7 +104,7 @@ impl Exchange {
         let answer = match timeout_at(deadline.into(), sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(Failed::send(&error, &mut trial)),
-            Err(_) => return Err(Failed::timeout(clock, &mut trial)),
+            Err(_) => return Err(Failed::timeout(clock, self.deadline, &mut trial)),
         };
         if !answer.status.is_success() {
             return Err(Failed::answered(answer, deadline, &mut trial).await);
@@ -141,7 +141,7 @@ impl Exchange {
             let piece = match timeout_at(deadline.into(), rest.next()).await {
                 Ok(Some(Ok(piece))) => piece,
                 Ok(Some(Err(_))) => return Err(Failed::broken(&mut trial)),
-                Err(_) => return Err(Failed::timeout(clock, &mut trial)),
+                Err(_) => return Err(Failed::timeout(clock, self.deadline, &mut trial)),
                 Ok(None) => match tap.finish() {
                     Ok(last) => {
                         held.push(last);

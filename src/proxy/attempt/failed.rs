@@ -19,6 +19,8 @@ use crate::upstream::{Answer, AnswerBody, SendError};
 const LONGEST_ERROR: usize = 256 * 1024;
 /// An error body comes with its head; one that does not must not hold up the next attempt.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Seconds beyond any clock, so that no provider's wait is too long to be one.
+const FOREVER: f64 = 1e12;
 /// How much of a body that refused our credential is logged.
 const LONGEST_LOGGED: usize = 300;
 
@@ -77,11 +79,17 @@ impl Failed {
         Self::new(failure, Fault::new(Code::UpstreamError, message))
     }
 
-    /// A clock ran out. The provider may still be working, so an estimate is charged.
-    pub(super) fn timeout(clock: Duration, trial: &mut Trial) -> Self {
+    /// A clock of the pool, or the request's own `total`, ran out. The provider may still be
+    /// working, so an estimate is charged.
+    pub(super) fn timeout(clock: Duration, total: Instant, trial: &mut Trial) -> Self {
         trial.end("timeout", true);
-        let message = format!("the provider did not answer within {} ms", clock.as_millis());
-        Self::new(Failure::Timeout, Fault::new(Code::UpstreamTimeout, message))
+        let fault = if Instant::now() < total {
+            let message = format!("the provider did not answer within {} ms", clock.as_millis());
+            Fault::new(Code::UpstreamTimeout, message)
+        } else {
+            Fault::new(Code::UpstreamTimeout, "the request took longer than its total time-out")
+        };
+        Self::new(Failure::Timeout, fault)
     }
 
     /// The body broke off before the commit point.
@@ -193,7 +201,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
     let text = text(header::RETRY_AFTER.as_str())?;
     if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
+        return Duration::try_from_secs_f64(seconds.min(FOREVER)).ok();
     }
     let date: SystemTime = text.parse::<HttpDate>().ok()?.into();
     Some(date.duration_since(now).unwrap_or(Duration::ZERO))
@@ -239,6 +247,9 @@ mod tests {
         assert_eq!(wait("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT"), Some(Duration::ZERO));
         assert_eq!(wait("retry-after", "soon"), None);
         assert_eq!(wait("retry-after", "-1"), None);
+        for ages in ["18446744073709551616", "1e300"] {
+            assert_eq!(wait("retry-after", ages), Some(Duration::from_secs(1_000_000_000_000)));
+        }
     }
 
     // T31d: what a provider says about our credential never shows it.
