@@ -29,6 +29,7 @@ pub(super) struct Trial {
     shared: Arc<Shared>,
     pub(super) target: Arc<Target>,
     started: Instant,
+    endpoint: Endpoint,
     input_bytes: u64,
     /// What the answer brought so far.
     pub(super) tap: Option<Tap>,
@@ -62,7 +63,9 @@ impl Trial {
         if !self.charged {
             return Usage::default();
         }
-        Usage::estimate(self.input_bytes, seen.map_or(0, Tap::text_bytes))
+        let input = if self.endpoint.asks_with_text() { self.input_bytes } else { 0 };
+        let output = seen.filter(|_| self.endpoint.answers_with_text());
+        Usage::estimate(input, output.map_or(0, Tap::text_bytes))
     }
 }
 
@@ -153,6 +156,7 @@ impl Account {
             shared: Arc::clone(&self.shared),
             target: Arc::clone(target),
             started: Instant::now(),
+            endpoint: self.endpoint,
             input_bytes,
             tap: None,
             outcome: None,
@@ -249,9 +253,13 @@ mod tests {
     }
 
     fn account(shared: &Arc<Shared>) -> Account {
+        account_at(shared, Endpoint::ChatCompletions)
+    }
+
+    fn account_at(shared: &Arc<Shared>, endpoint: Endpoint) -> Account {
         let request = Request {
             id: RequestId::from_random([7; 16]),
-            endpoint: Endpoint::ChatCompletions,
+            endpoint,
             headers: HeaderMap::new(),
             query: String::new(),
             client_ip: IpAddr::from([127, 0, 0, 1]),
@@ -273,6 +281,27 @@ mod tests {
             let attempt = format!("attempts_total{{target=\"t\",outcome=\"{outcome}\"}} 1");
             let request = format!("outcome=\"{outcome}\",status=\"0\"}} 1");
             assert!(text.contains(&attempt) && text.contains(&request), "{outcome} in {text}");
+        }
+    }
+
+    #[test]
+    fn only_text_is_estimated_in_tokens() {
+        for (endpoint, tokens) in [
+            (Endpoint::ChatCompletions, (10, 5)),
+            (Endpoint::Embeddings, (10, 0)),
+            (Endpoint::AudioTranscriptions, (0, 5)),
+            (Endpoint::ImagesVariations, (0, 0)),
+        ] {
+            let mut account = account_at(&shared(), endpoint);
+            let mut trial = account.attempt(&testing::pool("p", &[&["t"]]).tiers[0][0], 40);
+            let unread = || unreachable!("no stream");
+            let mut tap = Tap::new(&mut HeaderMap::new(), false, unread);
+            tap.feed(bytes::Bytes::from_static(&[b'x'; 20]));
+            trial.tap = Some(tap);
+            drop(trial);
+            let used = account.totals.get();
+            assert_eq!((used.input_tokens, used.output_tokens), tokens, "{endpoint:?}");
+            assert!(used.estimated);
         }
     }
 
