@@ -246,3 +246,45 @@ fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use futures_util::{poll, stream};
+
+    use super::receive::Budget;
+    use super::*;
+    use crate::domain::RequestId;
+    use crate::provider::Endpoint;
+
+    #[tokio::test]
+    async fn a_body_is_charged_until_nobody_reads_it() {
+        let json = [&br#"{"model":"m","x":""#[..], &vec![b'x'; 16 << 20], b"\"}"].concat();
+        let limits =
+            Config { body_limit: 1 << 30, body_budget: 1 << 30, body_stall: Duration::MAX };
+        let budget = Arc::new(Budget::new(limits.body_budget));
+        let body = stream::iter([Ok(Bytes::from(json))]);
+        let received = receive::receive(limits, &budget, &HeaderMap::new(), body).await;
+        let request = Request {
+            id: RequestId::from_random([7; 16]),
+            endpoint: Endpoint::ChatCompletions,
+            headers: HeaderMap::new(),
+            query: String::new(),
+            client_ip: IpAddr::from([127, 0, 0, 1]),
+            received: Instant::now(),
+        };
+        let mut reading = Box::pin(read_envelope(&request, received.expect("a whole body")));
+        assert!(poll!(&mut reading).is_pending(), "a thread reads it");
+        drop(reading);
+        assert!(budget.in_use() > 16 << 20, "the thread still has it");
+        let given_back = async {
+            while budget.in_use() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), given_back).await.expect("the thread is done in time");
+    }
+}
