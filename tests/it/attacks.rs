@@ -1,8 +1,10 @@
 //! A hostile reviewer's attempts on the life of a request, each against a whole node: what is told
 //! to the client, what is recorded, and when it ends.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
+use flate2::write::GzEncoder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::client::{Client, Response, ask, ask_chat, chat, post};
@@ -193,6 +195,39 @@ async fn a_plain_answer_cut_off_by_a_close_is_no_success() {
     let response = ask_chat(node.data, "m", false).await;
     assert_eq!((response.status, response.text()), (200, PLAIN.into()));
     assert_eq!(response.header("x-flotilla-attempts"), Some("2"));
+}
+
+// Promise 7: the terminal event is not the last byte of a compressed stream.
+#[tokio::test]
+async fn a_compressed_stream_passes_to_its_last_byte() {
+    let events = format!("data: {WORD}\n\ndata: {STOP}\n\ndata: [DONE]\n\n");
+    let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(events.as_bytes()).expect("into memory");
+    gzip.flush().expect("into memory");
+    let all_events = gzip.get_ref().len();
+    let bytes = gzip.finish().expect("into memory");
+    let headers = [("content-type", "text/event-stream"), ("content-encoding", "gzip")];
+    let whole = answer(200, &headers, &bytes);
+    let cut = whole.len() - bytes.len() + all_events;
+    let wall = Wall::always(Script::new().split(whole, &[cut]));
+    let node = node(&[&wall], "", &[]);
+    let body = br#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
+    let response = ask(node.data, &post(CHAT, &[], body)).await;
+    assert!(response.complete && response.header("content-encoding") == Some("gzip"));
+    assert_eq!(response.body, bytes);
+    eventually(DEADLINE, || requests(&node, "ok", 200) == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_retry_after_beyond_all_clocks_is_passed_on() {
+    for ages in ["10000000000000000000", "1e19", "18446744073709551615"] {
+        let headers = [("content-type", "application/json"), ("retry-after", ages)];
+        let wall = Wall::always(Script::new().send(answer(429, &headers, "{}")));
+        let node = node(&[&wall], "", &[]);
+        let response = ask_chat(node.data, "m", false).await;
+        assert_eq!((response.status, response.header("retry-after")), (429, Some(ages)));
+        assert_eq!(wall.count(), 1, "{ages}");
+    }
 }
 
 // Promise 11: what cannot be decoded for its usage passes all the same.
