@@ -53,7 +53,14 @@ where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
     let mut account = Account::open(&worker.shared, &request);
-    let exchange = match prepare(worker, request, body, &mut account).await {
+    let ending = account.ending();
+    let prepared = tokio::select! {
+        biased;
+        prepared = prepare(worker, request, body, &mut account) => prepared,
+        // An upload may take longer than the end of the node waits.
+        () = ending => Err(draining()),
+    };
+    let exchange = match prepared {
         Ok(exchange) => exchange,
         Err(fault) => return refuse(fault.into(), account),
     };
@@ -63,13 +70,14 @@ where
         let result = Box::pin(attempts(&exchange, &mut account)).await;
         return conclude(result, account, clocks);
     };
+    let status = account.status();
     let mut attempts: heartbeat::Attempts = Box::pin(async move {
         let result = attempts(&exchange, &mut account).await;
         (result, account)
     });
     match timeout(period, &mut attempts).await {
         Ok((result, account)) => conclude(result, account, clocks),
-        Err(_) => heartbeat::reply(attempts, period, clocks),
+        Err(_) => heartbeat::reply(attempts, &status, period, clocks),
     }
 }
 
@@ -100,17 +108,16 @@ where
     let snapshot = shared.snapshot.load_full();
     let key = authenticate::authenticate(&snapshot, &request.headers, &request.query, unix_now())?;
     account.authenticated(&key);
-    let Received { bytes, hold } = tokio::select! {
-        biased;
-        received = receive::receive(shared.config, &shared.bodies, &request.headers, body) => {
-            received?
-        }
-        () = account.ending() => return Err(draining()),
-    };
-    let envelope = read_envelope(&request, &bytes).await?;
+    let received = receive::receive(shared.config, &shared.bodies, &request.headers, body).await?;
+    let (envelope, Received { bytes, hold }) = read_envelope(&request, received).await?;
     let pool = route::route(&snapshot, &key, &envelope.model)?;
     account.routed(&pool);
     let deadline = request.received + pool.timeouts.total;
+    if Instant::now() >= deadline {
+        // No provider can be asked in no time, and none is to blame.
+        let message = "the request took longer to arrive than the total time-out of its pool";
+        return Err(Fault::new(Code::RequestTimeout, message));
+    }
     Ok(Exchange {
         worker: Rc::clone(worker),
         endpoint: request.endpoint,
@@ -124,15 +131,23 @@ where
     })
 }
 
-async fn read_envelope(request: &Request, body: &Bytes) -> Result<Envelope, Fault> {
+async fn read_envelope(
+    request: &Request,
+    received: Received,
+) -> Result<(Envelope, Received), Fault> {
     let content_type = request.headers.get(actix_http::header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
-    if body.len() <= LARGE_BODY {
-        return Envelope::read(request.endpoint, content_type, body);
+    let endpoint = request.endpoint;
+    if received.bytes.len() <= LARGE_BODY {
+        let envelope = Envelope::read(endpoint, content_type, &received.bytes)?;
+        return Ok((envelope, received));
     }
-    let (endpoint, content_type, body) =
-        (request.endpoint, content_type.map(str::to_owned), body.clone());
-    let read = move || Envelope::read(endpoint, content_type.as_deref(), &body);
+    let content_type = content_type.map(str::to_owned);
+    // The thread has the body whole, its charge included: it goes on where the client has left.
+    let read = move || {
+        let envelope = Envelope::read(endpoint, content_type.as_deref(), &received.bytes)?;
+        Ok((envelope, received))
+    };
     let fault = |_| Fault::new(Code::InvalidRequest, "the request body could not be read");
     tokio::task::spawn_blocking(read).await.map_err(fault)?
 }
@@ -151,7 +166,7 @@ async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Commi
     let worker = &exchange.worker;
     let mut plan = Plan::new(&exchange.pool, &exchange.key, &exchange.envelope.model)?;
     loop {
-        let Some(target) = plan.next(Instant::now(), worker.random()) else {
+        let Some(target) = plan.next(worker.random(), Instant::now()) else {
             let message = "no target is left to try";
             return Err(Fault::new(Code::NoTarget, message).into());
         };
@@ -161,13 +176,10 @@ async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Commi
         };
         let Some(failure) = failed.failure else { return Err(failed) };
         let now = Instant::now();
-        // Beyond what can be reckoned with, it is never.
-        let not_before =
-            failed.retry_after.map(|wait| now.checked_add(wait).unwrap_or(exchange.deadline));
-        plan.failed(&target, failure, not_before);
+        plan.failed(&target, failure, failed.retry_after, now);
         let situation = Situation {
             failure,
-            retry_after: plan.wait(now),
+            retry_after: plan.retry_after(now).or(failed.retry_after),
             attempts: account.attempts(),
             cap: exchange.pool.attempts,
             untried: plan.has_untried(),
@@ -206,17 +218,8 @@ fn conclude(
 
 /// The reply of a request that failed: the provider's own answer where there is one to pass on.
 fn refuse(failed: Failed, mut account: Account) -> Reply {
-    let Failed { fault, answer, .. } = failed;
-    let mut reply = match answer {
-        Some(reply) => {
-            account.end("provider_error");
-            reply
-        }
-        None => {
-            account.end(fault.code.as_str());
-            Reply::fault(&fault)
-        }
-    };
+    account.end(failed.outcome());
+    let mut reply = failed.answer.unwrap_or_else(|| Reply::fault(&failed.fault));
     account.answered(reply.status.as_u16());
     describe(&mut reply.headers, &account);
     reply
@@ -242,4 +245,46 @@ fn draining() -> Fault {
 fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use futures_util::{poll, stream};
+
+    use super::receive::Budget;
+    use super::*;
+    use crate::domain::RequestId;
+    use crate::provider::Endpoint;
+
+    #[tokio::test]
+    async fn a_body_is_charged_until_nobody_reads_it() {
+        let json = [&br#"{"model":"m","x":""#[..], &vec![b'x'; 16 << 20], b"\"}"].concat();
+        let limits =
+            Config { body_limit: 1 << 30, body_budget: 1 << 30, body_stall: Duration::MAX };
+        let budget = Arc::new(Budget::new(limits.body_budget));
+        let body = stream::iter([Ok(Bytes::from(json))]);
+        let received = receive::receive(limits, &budget, &HeaderMap::new(), body).await;
+        let request = Request {
+            id: RequestId::from_random([7; 16]),
+            endpoint: Endpoint::ChatCompletions,
+            headers: HeaderMap::new(),
+            query: String::new(),
+            client_ip: IpAddr::from([127, 0, 0, 1]),
+            received: Instant::now(),
+        };
+        let mut reading = Box::pin(read_envelope(&request, received.expect("a whole body")));
+        assert!(poll!(&mut reading).is_pending(), "a thread reads it");
+        drop(reading);
+        assert!(budget.in_use() > 16 << 20, "the thread still has it");
+        let given_back = async {
+            while budget.in_use() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), given_back).await.expect("the thread is done in time");
+    }
 }

@@ -84,7 +84,7 @@ impl<B: Backend> Handler<B> {
             Some((status, message)) => {
                 exchange.close = true;
                 let fault = Fault::new(Code::InvalidRequest, message);
-                (error::reply_as(&fault, status), fault.code.as_str())
+                (Reply::fault_as(&fault, status), fault.code.as_str())
             }
             None => match (route, parts.http.method()) {
                 (Route::Model(endpoint), &Method::POST) => {
@@ -138,7 +138,7 @@ impl<B: Backend> Handler<B> {
             }
             (Route::NotServed, _) => {
                 let fault = Fault::new(Code::EndpointNotServed, NOT_SERVED);
-                (error::reply(&fault), fault.code.as_str())
+                (Reply::fault(&fault), fault.code.as_str())
             }
             (Route::Model(_), _) => (error::wrong_method(route.methods()), invalid),
             (_, method) if *method != Method::GET && *method != Method::HEAD => {
@@ -166,7 +166,7 @@ impl<B: Backend> Handler<B> {
         let (request, _) = self.request(Endpoint::ChatCompletions, id, parts);
         match self.worker.models(&request) {
             Ok(models) => (render(&models), "ok"),
-            Err(fault) => (error::reply(&fault), fault.code.as_str()),
+            Err(fault) => (Reply::fault(&fault), fault.code.as_str()),
         }
     }
 

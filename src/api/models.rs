@@ -4,7 +4,6 @@ use actix_http::StatusCode;
 use actix_http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Serialize;
 
-use super::error;
 use crate::domain::{Code, Fault};
 use crate::proxy::{Body, Reply};
 
@@ -42,7 +41,7 @@ pub(super) fn one(models: &[String], name: &str) -> Reply {
         None => {
             let message =
                 "There is no such model for this key; GET /v1/models lists those there are.";
-            error::reply(&Fault::new(Code::ModelNotFound, message))
+            Reply::fault(&Fault::new(Code::ModelNotFound, message))
         }
     }
 }

@@ -21,8 +21,9 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use crate::upstream::{self, TlsError, Upstream};
 
-/// How often the fleet document is looked at.
-const WATCH_PERIOD: Duration = Duration::from_secs(1);
+/// How often the fleet document is looked at. A change is in force with the second look that sees
+/// it, so within a second.
+const WATCH_PERIOD: Duration = Duration::from_millis(500);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]

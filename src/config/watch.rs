@@ -3,6 +3,9 @@
 //! The content is read anew each time, because times of change lie: a Kubernetes volume swaps a
 //! symlink, an editor renames, a restored file may be older. A document that vanished or does not
 //! compile leaves the one in force as it is, and is reported once, not at every look.
+//!
+//! A file that is being written is as often a good document as not: half a list of keys is one. So
+//! a change counts only when two looks in a row find the same.
 
 use std::path::PathBuf;
 
@@ -32,6 +35,8 @@ pub struct Watch {
     keys_required: bool,
     checksum: String,
     revision: u64,
+    /// What the look before found: a checksum, or why there is none.
+    found: String,
     reported: Option<Vec<DocumentFault>>,
 }
 
@@ -41,17 +46,23 @@ impl Watch {
     #[must_use]
     pub fn new(file: PathBuf, env: Env, in_force: &Snapshot, keys_required: bool) -> Self {
         let (checksum, revision) = (in_force.checksum.to_string(), in_force.revision);
-        Self { file, env, keys_required, checksum, revision, reported: None }
+        let found = checksum.clone();
+        Self { file, env, keys_required, checksum, revision, found, reported: None }
     }
 
-    /// Looks at the file. Blocks on it.
+    /// Looks at the file. Blocks on it. A change is `Unchanged` at first, and what it is once it
+    /// stands still from one look to the next.
     pub fn look(&mut self) -> Seen {
         let name = self.file.display().to_string();
-        let loaded = match read(&self.file) {
-            Ok(bytes) if checksum(&bytes) == self.checksum => {
+        let read = read(&self.file);
+        let found = read.as_deref().map_or_else(Clone::clone, checksum);
+        let moves = std::mem::replace(&mut self.found, found) != self.found;
+        let loaded = match read {
+            Ok(_) if self.found == self.checksum => {
                 self.reported = None;
                 return Seen::Unchanged;
             }
+            _ if moves => return Seen::Unchanged,
             Ok(bytes) => self.load(&name, &bytes),
             Err(what) => Err(whole(&name, what, None)),
         };

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 pub use budget::RetryBudget;
 
-/// The longest wait before the same target is asked again; a longer `Retry-After` is the client's
-/// to wait for, since it can do so without holding a connection.
+/// The longest backoff, and the longest `Retry-After` that is waited for here; a longer one is the
+/// client's to wait for, since it can do so without holding a connection.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// The first backoff; it doubles with each attempt.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -39,7 +39,7 @@ pub enum Failure {
 pub struct Situation {
     /// How it failed.
     pub failure: Failure,
-    /// How long it takes until a target that failed may be asked again, as the providers said.
+    /// How long the soonest of the targets that failed wants to be left alone.
     pub retry_after: Option<Duration>,
     /// Attempts made so far, this one included.
     pub attempts: u32,
@@ -121,8 +121,10 @@ pub fn decide(situation: Situation, random: u64) -> Verdict {
     if !failure.may_pass() {
         return Verdict::Stop(Reason::Exhausted);
     }
-    let wait = retry_after.unwrap_or(Duration::ZERO).max(backoff(attempts, random));
-    if wait > LONGEST_WAIT || wait >= left {
+    let asked = retry_after.unwrap_or_default();
+    // Everybody was told the same time, so the jitter comes on top of it.
+    let wait = asked.saturating_add(backoff(attempts, random));
+    if asked > LONGEST_WAIT || wait >= left {
         return Verdict::Stop(Reason::Time);
     }
     Verdict::Again(wait)
@@ -197,8 +199,12 @@ mod tests {
             retry_after: Some(Duration::from_secs(seconds)),
             ..situation(Failure::Status(429))
         };
-        assert_eq!(decide(with(1), 0), Verdict::Again(Duration::from_secs(1)));
-        assert_eq!(decide(with(20), 0), Verdict::Stop(Reason::Time));
+        assert_eq!(decide(with(1), 0), Verdict::Again(Duration::from_millis(1001)));
+        assert_eq!(decide(with(1), u64::MAX / 2), Verdict::Again(Duration::from_micros(1_049_999)));
+        assert_eq!(decide(with(2), 0), Verdict::Again(Duration::from_millis(2001)));
+        for seconds in [3, 20, u64::MAX] {
+            assert_eq!(decide(with(seconds), 0), Verdict::Stop(Reason::Time));
+        }
     }
 
     #[test]

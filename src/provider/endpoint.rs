@@ -77,6 +77,30 @@ impl Endpoint {
         }
     }
 
+    /// Whether the bytes of a request are text, from which its tokens can be estimated.
+    #[must_use]
+    pub const fn asks_with_text(self) -> bool {
+        matches!(self.body_kind(), BodyKind::Json)
+    }
+
+    /// Whether the bytes of an answer are generated text, from which its tokens can be estimated:
+    /// vectors, verdicts, pictures and sound are not.
+    #[must_use]
+    pub const fn answers_with_text(self) -> bool {
+        match self {
+            Self::ChatCompletions
+            | Self::Completions
+            | Self::AudioTranscriptions
+            | Self::AudioTranslations => true,
+            Self::Embeddings
+            | Self::Moderations
+            | Self::ImagesGenerations
+            | Self::ImagesEdits
+            | Self::ImagesVariations
+            | Self::AudioSpeech => false,
+        }
+    }
+
     /// Whether a stream of it tells its usage only where `stream_options` asks for it.
     #[must_use]
     pub const fn usage_is_optional(self) -> bool {

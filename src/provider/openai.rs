@@ -13,7 +13,7 @@ mod stream;
 mod usage;
 mod usage_scan;
 
-pub use error::{error_body, error_event, error_type};
+pub use error::{error_as_event, error_body, error_event, error_type};
 pub use headers::{answer_headers, is_answer, request_headers};
 pub use stream::Stream;
 pub use usage_scan::UsageScan;

@@ -60,6 +60,14 @@ pub(super) struct Committed {
     pub(super) trial: Trial,
 }
 
+impl Committed {
+    /// Whether it can go on behind a head that promised events: it is neither a plain answer nor
+    /// a stream that only its own headers explain.
+    pub(super) fn is_events(&self) -> bool {
+        self.trial.tap.as_ref().is_some_and(Tap::may_append)
+    }
+}
+
 impl Exchange {
     /// Whether this attempt asks for usage that the client did not ask for.
     fn asks_usage(&self, target: &Target) -> bool {
@@ -96,7 +104,7 @@ impl Exchange {
         let answer = match timeout_at(deadline.into(), sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(Failed::send(&error, &mut trial)),
-            Err(_) => return Err(Failed::timeout(clock, &mut trial)),
+            Err(_) => return Err(Failed::timeout(clock, self.deadline, &mut trial)),
         };
         if !answer.status.is_success() {
             return Err(Failed::answered(answer, deadline, &mut trial).await);
@@ -138,7 +146,7 @@ impl Exchange {
             let piece = match timeout_at(deadline.into(), rest.next()).await {
                 Ok(Some(Ok(piece))) => piece,
                 Ok(Some(Err(_))) => return Err(Failed::broken(&mut trial)),
-                Err(_) => return Err(Failed::timeout(clock, &mut trial)),
+                Err(_) => return Err(Failed::timeout(clock, self.deadline, &mut trial)),
                 Ok(None) => match tap.finish() {
                     Ok(last) => {
                         held.push(last);

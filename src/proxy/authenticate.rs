@@ -53,12 +53,12 @@ fn credential<'a>(headers: &'a HeaderMap, query: &'a str) -> Result<Cow<'a, [u8]
         }
     };
     for value in headers.get_all(header::AUTHORIZATION) {
-        let value = value.as_bytes();
-        let bearer = value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-        if !bearer {
+        let bearer = value.as_bytes().split_at_checked(7);
+        let bearer = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+        let Some((_, credential)) = bearer else {
             return Err(invalid("the Authorization header must be: Bearer <API key>"));
-        }
-        take(Cow::Borrowed(value[7..].trim_ascii()))?;
+        };
+        take(Cow::Borrowed(credential.trim_ascii()))?;
     }
     for name in CREDENTIAL_HEADERS {
         for value in headers.get_all(name) {
@@ -88,7 +88,7 @@ fn percent_decode(text: &[u8]) -> Cow<'_, [u8]> {
         match (byte, digit(tail.first()), digit(tail.get(1))) {
             (b'%', Some(high), Some(low)) => {
                 decoded.push((high * 16 + low) as u8);
-                rest = &tail[2..];
+                rest = tail.get(2..).unwrap_or_default();
             }
             _ => decoded.push(*byte),
         }

@@ -17,16 +17,20 @@ use tokio::time::timeout;
 use super::attempt::{Committed, Failed};
 use super::relay::{Clocks, PING, relay};
 use super::request::{Aborted, Body, Pieces, Reply};
-use super::settle::Account;
-use super::tap::Tap;
-use crate::domain::{Code, Fault};
+use super::settle::{Account, Status};
 use crate::provider::openai;
 
 /// All attempts of a request, on their own.
 pub(super) type Attempts = Pin<Box<dyn Future<Output = (Result<Committed, Failed>, Account)>>>;
 
 /// The reply of a request whose attempts are still under way.
-pub(super) fn reply(attempts: Attempts, period: Duration, clocks: Clocks) -> Reply {
+pub(super) fn reply(
+    attempts: Attempts,
+    status: &Status,
+    period: Duration,
+    clocks: Clocks,
+) -> Reply {
+    status.set(StatusCode::OK.as_u16());
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     let waiting = stream::unfold(State::Waiting(attempts), move |state| async move {
@@ -48,30 +52,22 @@ async fn step(
     clocks: Clocks,
 ) -> Option<(Result<Bytes, Aborted>, State)> {
     let mut state = state;
-    let tell = |fault: &Fault| Some((Ok(openai::error_event(fault)), State::Failed));
     loop {
         state = match state {
             State::Waiting(mut attempts) => match timeout(period, &mut attempts).await {
                 Err(_) => return Some((Ok(PING), State::Waiting(attempts))),
-                Ok((Ok(mut committed), mut account)) => {
-                    account.answered(StatusCode::OK.as_u16());
-                    if !committed.trial.tap.as_ref().is_some_and(Tap::may_append) {
-                        // What was given is the head of a plain stream of events. Anything else
-                        // behind it would be read as an empty answer that ended well.
-                        let message = "the provider's answer is no stream of events";
-                        committed.trial.end("malformed", true);
-                        account.end(Code::UpstreamError.as_str());
-                        return tell(&Fault::new(Code::UpstreamError, message));
-                    }
+                Ok((Ok(committed), account)) if committed.is_events() => {
                     match relay(committed, account, clocks) {
                         Body::Whole(bytes) => State::Relaying(Box::pin(stream::iter([Ok(bytes)]))),
                         Body::Stream { pieces, .. } => State::Relaying(pieces),
                     }
                 }
-                Ok((Err(failed), mut account)) => {
-                    account.answered(StatusCode::OK.as_u16());
-                    account.end(failed.fault.code.as_str());
-                    return tell(&failed.fault);
+                Ok((result, account)) => {
+                    let failed = match result {
+                        Ok(mut committed) => Failed::no_stream(&mut committed.trial),
+                        Err(failed) => failed,
+                    };
+                    return Some((Ok(last_event(failed, account)), State::Failed));
                 }
             },
             State::Relaying(mut pieces) => {
@@ -83,4 +79,15 @@ async fn step(
             }
         };
     }
+}
+
+/// How a request fails whose client was promised a stream: the provider's own error where there is
+/// one to pass on, as an event.
+fn last_event(failed: Failed, mut account: Account) -> Bytes {
+    account.end(failed.outcome());
+    let own = match &failed.answer {
+        Some(Reply { body: Body::Whole(body), .. }) => openai::error_as_event(body),
+        _ => None,
+    };
+    own.unwrap_or_else(|| openai::error_event(&failed.fault))
 }

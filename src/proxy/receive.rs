@@ -57,9 +57,10 @@ impl Hold {
 
     /// Charges more bytes; false, and nothing charged, where the budget has no room for them.
     fn grow(&mut self, bytes: u64) -> bool {
-        let before = self.budget.in_use.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) > self.budget.limit {
-            self.budget.in_use.fetch_sub(bytes, Ordering::Relaxed);
+        let limit = self.budget.limit;
+        let room = |in_use: u64| in_use.checked_add(bytes).filter(|sum| *sum <= limit);
+        let counted = &self.budget.in_use;
+        if counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
             return false;
         }
         self.bytes += bytes;
@@ -170,6 +171,18 @@ mod tests {
         let refused = receive_pieces(&budget, &["12345", "67890"]).await.expect_err("no room");
         assert_eq!(refused.code, Code::NodeBusy);
         drop(first);
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_takes_no_room_from_what_does() {
+        let budget = Arc::new(Budget::new(10));
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                (0..200_000).for_each(|_| assert!(!Hold::new(&budget).grow(100), "too much"));
+            });
+            (0..200_000).for_each(|_| assert!(Hold::new(&budget).grow(1), "there is room"));
+        });
         assert_eq!(budget.in_use(), 0);
     }
 

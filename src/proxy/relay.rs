@@ -62,7 +62,7 @@ pub(super) fn relay(committed: Committed, mut account: Account, clocks: Clocks) 
         return Body::Whole(held);
     };
     let len = len.filter(|_| !trial.tap.as_ref().is_some_and(Tap::is_events));
-    let mut relay = Relay::new(rest, trial, account, clocks);
+    let mut relay = Relay::new(rest, len, trial, account, clocks);
     relay.take_in(held, fault);
     let pieces: Pieces = Box::pin(stream::unfold(relay, |mut relay| async move {
         let item = relay.next().await?;
@@ -76,6 +76,8 @@ struct Relay {
     /// What is due to the client before anything else is waited for.
     due: Bytes,
     rest: AnswerBody,
+    /// How many bytes are still to come, where the provider announced it.
+    left: Option<u64>,
     trial: Trial,
     account: Account,
     clocks: Clocks,
@@ -111,7 +113,13 @@ enum Woken {
 }
 
 impl Relay {
-    fn new(rest: AnswerBody, trial: Trial, account: Account, clocks: Clocks) -> Self {
+    fn new(
+        rest: AnswerBody,
+        len: Option<u64>,
+        trial: Trial,
+        account: Account,
+        clocks: Clocks,
+    ) -> Self {
         let now = Instant::now();
         let events = trial.tap.as_ref().is_some_and(Tap::may_append);
         let ping_at = clocks.heartbeat.filter(|_| events).map(|period| now + period);
@@ -123,6 +131,7 @@ impl Relay {
         Self {
             due: Bytes::new(),
             rest,
+            left: len,
             trial,
             account,
             clocks,
@@ -135,23 +144,18 @@ impl Relay {
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, Aborted>> {
-        if !self.due.is_empty() {
-            return Some(Ok(std::mem::take(&mut self.due)));
-        }
         loop {
+            if !self.due.is_empty() {
+                return Some(Ok(std::mem::take(&mut self.due)));
+            }
             match self.state {
                 State::Live => {
                     let woken = poll_fn(|cx| self.poll_woken(cx)).await;
                     self.step(woken);
-                    if !self.due.is_empty() {
-                        return Some(Ok(std::mem::take(&mut self.due)));
-                    }
                 }
                 State::Complete => {
                     self.state = State::Over;
                     self.afterglow().await;
-                    self.trial.end(OK, true);
-                    self.account.end(OK);
                 }
                 State::Broken => {
                     self.state = State::Over;
@@ -214,16 +218,25 @@ impl Relay {
             self.ping_at = self.clocks.heartbeat.map(|period| now + period);
         }
         self.take_in(progress.bytes, progress.fault);
+        // The timer is not asked while there is always a next piece.
+        if self.state == State::Live && now >= self.clocks.deadline {
+            self.step(Woken::Deadline);
+        }
     }
 
     /// Makes these bytes due to the client, and then the end that `fault` calls for.
     fn take_in(&mut self, bytes: Bytes, fault: Option<StreamFault>) {
+        self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
         self.due = bytes;
         match fault {
             None => {
-                if self.trial.tap.as_ref().is_some_and(Tap::is_complete) {
-                    self.state = State::Complete;
+                if self.is_whole() {
+                    self.succeed(State::Complete);
                 }
+            }
+            // It speaks of our credential, and may show it.
+            Some(StreamFault::Provider { status: Some(401 | 403), .. }) => {
+                self.fail("the provider refused the gateway's own credential");
             }
             Some(StreamFault::Provider { event, .. }) => self.break_off(&event),
             Some(StreamFault::Malformed) => self.fail("the provider sent a malformed event"),
@@ -234,18 +247,31 @@ impl Relay {
         }
     }
 
+    /// Whether what is due is all that belongs to the answer, although its end was not seen yet.
+    fn is_whole(&mut self) -> bool {
+        let at_end = self.left == Some(0);
+        let tap = self.trial.tap.as_mut();
+        tap.is_some_and(|tap| tap.is_complete() || at_end && tap.finish().is_ok())
+    }
+
     /// The provider's body came to a clean end.
     fn finish(&mut self) {
         let Some(tap) = self.trial.tap.as_mut() else { return };
         match tap.finish() {
             Ok(last) => {
                 self.due = last;
-                self.state = State::Over;
-                self.trial.end(OK, true);
-                self.account.end(OK);
+                self.succeed(State::Over);
             }
             Err(_) => self.fail("the provider's answer broke off"),
         }
+    }
+
+    /// Records a whole answer, now that its last bytes are due: many clients leave as soon as they
+    /// have them, and nothing that follows is theirs.
+    fn succeed(&mut self, state: State) {
+        self.state = state;
+        self.trial.end(OK, true);
+        self.account.end(OK);
     }
 
     /// Ends a failed answer with an event of our own, where one can follow.

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_http::StatusCode;
-use actix_http::header::{HeaderMap, HeaderValue};
+use actix_http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use bytes::Bytes;
 use futures_core::Stream;
 
 use crate::domain::{Fault, RequestId};
 use crate::provider::{Endpoint, openai};
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// A request as the listener hands it in, without its body.
 #[derive(Debug)]
@@ -73,19 +75,52 @@ impl fmt::Debug for Body {
 pub struct Aborted;
 
 impl Reply {
-    /// An error of our own, in the shape of the client's protocol. Its `retry_after` is left to
-    /// the listener, which writes it for every error alike.
-    pub(super) fn fault(fault: &Fault) -> Self {
+    /// An error of our own, in the shape of the client's protocol.
+    #[must_use]
+    pub fn fault(fault: &Fault) -> Self {
         let status = StatusCode::from_u16(fault.code.status()).expect("codes have valid statuses");
+        Self::fault_as(fault, status)
+    }
+
+    /// The same under another status, where HTTP has one of its own for the case.
+    #[must_use]
+    pub fn fault_as(fault: &Fault, status: StatusCode) -> Self {
         let mut headers = HeaderMap::new();
-        headers
-            .insert(actix_http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(wait) = fault.retry_after {
-            let seconds = wait.as_millis().div_ceil(1000);
-            headers.insert(actix_http::header::RETRY_AFTER, HeaderValue::from(seconds as u64));
-            let name = actix_http::header::HeaderName::from_static("retry-after-ms");
-            headers.insert(name, HeaderValue::from(wait.as_millis() as u64));
+            retry_headers(&mut headers, wait);
         }
         Self { status, headers, body: Body::Whole(openai::error_body(fault)) }
+    }
+}
+
+/// `Retry-After` knows whole seconds only, and too early is worse than too late.
+fn retry_headers(headers: &mut HeaderMap, wait: Duration) {
+    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    let millis = wait.as_nanos().div_ceil(1_000_000);
+    let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+    headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Code;
+
+    #[test]
+    fn a_retry_is_never_named_too_early() {
+        for (wait, seconds, millis) in [
+            (Duration::ZERO, "0", "0"),
+            (Duration::from_millis(1), "1", "1"),
+            (Duration::from_millis(1000), "1", "1000"),
+            (Duration::from_nanos(1_000_000_001), "2", "1001"),
+            (Duration::MAX, "18446744073709551615", "18446744073709551615"),
+        ] {
+            let reply = Reply::fault(&Fault::new(Code::NodeBusy, "busy").retry_after(wait));
+            let header = |name| reply.headers.get(name).and_then(|value| value.to_str().ok());
+            assert_eq!(header(RETRY_AFTER), Some(seconds));
+            assert_eq!(header(RETRY_AFTER_MS), Some(millis));
+        }
     }
 }

@@ -27,14 +27,16 @@ struct Place {
     tier: usize,
     place: usize,
     standing: Standing,
-    /// When its provider wants to be asked again at the earliest.
-    not_before: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Untried,
-    Failed,
+    /// Failed; may be asked again, but not before its provider's `Retry-After` is over.
+    Failed {
+        ready: Instant,
+    },
+    /// Under way, or not to be asked again.
     Given,
 }
 
@@ -53,8 +55,7 @@ impl Plan {
                 if !key.may_reach(target, upstream_model) {
                     forbidden += 1;
                 } else if target.provider.enabled {
-                    let standing = Standing::Untried;
-                    reachable.push(Place { tier, place, standing, not_before: None });
+                    reachable.push(Place { tier, place, standing: Standing::Untried });
                 }
             }
         }
@@ -72,18 +73,20 @@ impl Plan {
     }
 
     /// The next target: an untried one of the first tier that has any, else one that failed and
-    /// may be asked again at `now`.
-    pub(super) fn next(&mut self, now: Instant, random: u64) -> Option<Arc<Target>> {
-        let standing = if self.has_untried() { Standing::Untried } else { Standing::Failed };
-        let of_standing = |place: &&Place| {
-            place.standing == standing && place.not_before.is_none_or(|at| at <= now)
+    /// may be asked again by now.
+    pub(super) fn next(&mut self, random: u64, now: Instant) -> Option<Arc<Target>> {
+        let untried = self.has_untried();
+        let is_due = |place: &Place| match place.standing {
+            Standing::Untried => true,
+            Standing::Failed { ready } => !untried && ready <= now,
+            Standing::Given => false,
         };
-        let tier = self.reachable.iter().find(of_standing)?.tier;
+        let tier = self.reachable.iter().find(|place| is_due(place))?.tier;
         let candidates: SmallVec<[Candidate; 8]> = self
             .reachable
             .iter()
             .enumerate()
-            .filter(|(_, place)| of_standing(place) && place.tier == tier)
+            .filter(|(_, place)| is_due(place) && place.tier == tier)
             .map(|(index, place)| Candidate { index, weight: self.target(*place).weight })
             .collect();
         let chosen = self.pool.strategy.choose(&candidates, random)?;
@@ -93,32 +96,35 @@ impl Plan {
         Some(Arc::clone(self.target(place)))
     }
 
-    /// Records that the target given last failed, so that it may be asked again if that may help,
-    /// and not before the time that its provider named.
+    /// Records that the target given last failed at `now`: it may be asked again if that may help,
+    /// `retry_after` from then. A target that stands in several tiers failed in all of them.
     pub(super) fn failed(
         &mut self,
         target: &Target,
         failure: Failure,
-        not_before: Option<Instant>,
+        retry_after: Option<Duration>,
+        now: Instant,
     ) {
-        if !failure.may_pass() {
-            return;
-        }
+        // A time beyond what the clock can hold never comes.
+        let ready = now.checked_add(retry_after.unwrap_or_default());
+        let standing = match ready.filter(|_| failure.may_pass()) {
+            Some(ready) => Standing::Failed { ready },
+            None => Standing::Given,
+        };
         for place in &mut self.reachable {
             if self.pool.tiers[place.tier][place.place].index == target.index {
-                place.standing = Standing::Failed;
-                place.not_before = not_before;
+                place.standing = standing;
             }
         }
     }
 
-    /// How long it takes until one of the targets that failed may be asked again.
-    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
-        let failed = self.reachable.iter().filter(|place| place.standing == Standing::Failed);
-        let waits = failed.map(|place| {
-            place.not_before.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    /// How long it takes from `now` until a target that failed may be asked again.
+    pub(super) fn retry_after(&self, now: Instant) -> Option<Duration> {
+        let ready = self.reachable.iter().filter_map(|place| match place.standing {
+            Standing::Failed { ready } => Some(ready),
+            Standing::Untried | Standing::Given => None,
         });
-        waits.min()
+        ready.min().map(|ready| ready.saturating_duration_since(now))
     }
 
     /// Whether a target is left that was not tried yet.
@@ -138,12 +144,18 @@ mod tests {
 
     fn order(plan: &mut Plan, failure: Failure, rounds: usize) -> Vec<String> {
         let mut names = Vec::new();
+        let now = Instant::now();
         for _ in 0..rounds {
-            let Some(target) = plan.next(Instant::now(), 0) else { break };
+            let Some(target) = plan.next(0, now) else { break };
             names.push(target.name.to_string());
-            plan.failed(&target, failure, None);
+            plan.failed(&target, failure, None, now);
         }
         names
+    }
+
+    fn plan(tiers: &[&[&str]]) -> Plan {
+        let pool = testing::pool("p", tiers);
+        Plan::new(&pool, &testing::key("any", None), "m").expect("reachable")
     }
 
     #[test]
@@ -161,22 +173,31 @@ mod tests {
         assert_eq!(order(&mut plan, Failure::Status(401), 9), ["a", "b"]);
     }
 
-    // T21: one target's failure does not shorten the wait that another one asked for.
     #[test]
-    fn a_target_is_not_asked_again_before_its_time() {
-        let pool = testing::pool("p", &[&["a"], &["b"]]);
-        let mut plan = Plan::new(&pool, &testing::key("any", None), "m").expect("reachable");
-        let now = Instant::now();
-        let later = now + Duration::from_secs(5);
-        let busy = plan.next(now, 0).expect("untried");
-        plan.failed(&busy, Failure::Status(429), Some(later));
-        assert_eq!(plan.wait(now), Some(Duration::from_secs(5)));
-        let broken = plan.next(now, 0).expect("untried");
-        plan.failed(&broken, Failure::Status(500), None);
-        assert_eq!(plan.wait(now), Some(Duration::ZERO));
-        assert_eq!(plan.next(now, 0).expect("it may be asked").name, broken.name);
-        assert!(plan.next(now, 0).is_none());
-        assert_eq!(plan.next(later, 0).expect("its time has come").name, busy.name);
+    fn a_target_in_two_tiers_is_one_target() {
+        let mut pool = testing::pool("p", &[&["a"], &["b"]]);
+        let tiers = &mut Arc::get_mut(&mut pool).expect("nobody else has it").tiers;
+        let a = Arc::clone(&tiers[0][0]);
+        tiers[1].push(a);
+        let plan = || Plan::new(&pool, &testing::key("any", None), "m").expect("reachable");
+        assert_eq!(order(&mut plan(), Failure::Timeout, 9), ["a", "b"]);
+        assert_eq!(order(&mut plan(), Failure::Busy, 3), ["a", "b", "a"]);
+    }
+
+    #[test]
+    fn a_target_is_left_alone_for_as_long_as_it_asked() {
+        let (mut plan, now) = (plan(&[&["a"], &["b"]]), Instant::now());
+        let [second, minute] = [1, 60].map(Duration::from_secs);
+        for wait in [minute, second] {
+            let target = plan.next(0, now).expect("an untried one");
+            plan.failed(&target, Failure::Status(429), Some(wait), now);
+        }
+        assert_eq!(plan.retry_after(now), Some(second));
+        assert!(plan.next(0, now).is_none());
+        let target = plan.next(0, now + second).expect("one that is ready");
+        assert_eq!(&*target.name, "b");
+        plan.failed(&target, Failure::Status(429), Some(Duration::MAX), now);
+        assert_eq!(plan.retry_after(now), Some(minute), "what never ends is left out");
     }
 
     // T6, the part of permissions: what a key may not reach is never given to it.

@@ -3,7 +3,9 @@
 //! Two guards. A `Trial` lives as long as its attempt, an `Account` as long as its request; both
 //! record when they are dropped, so a client that leaves in any phase cannot skip them.
 
+use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,12 +16,10 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::request::Request;
 use super::shared::Shared;
 use super::tap::Tap;
-use crate::domain::{InFlight, RequestId, Usage};
+use crate::domain::{Code, InFlight, Phase, RequestId, Usage};
 use crate::provider::Endpoint;
 use crate::snapshot::{Key, Pool, Target};
 
-/// The outcome of a request whose client left before its end.
-pub(super) const CLIENT_GONE: &str = "client_gone";
 /// The outcome of a request or an attempt that went well.
 pub(super) const OK: &str = "ok";
 
@@ -29,22 +29,23 @@ pub(super) struct Trial {
     shared: Arc<Shared>,
     pub(super) target: Arc<Target>,
     started: Instant,
+    endpoint: Endpoint,
     input_bytes: u64,
     /// What the answer brought so far.
     pub(super) tap: Option<Tap>,
-    outcome: &'static str,
+    outcome: Option<&'static str>,
     charged: bool,
     totals: Totals,
 }
 
 /// What all attempts of a request used together; shared between its guards.
-type Totals = std::rc::Rc<std::cell::Cell<Usage>>;
+type Totals = Rc<Cell<Usage>>;
 
 impl Trial {
     /// Records how the attempt ended. `charged` says whether the provider may have worked for it
     /// although it gave no figures, so that an estimate must stand for them.
     pub(super) fn end(&mut self, outcome: &'static str, charged: bool) {
-        self.outcome = outcome;
+        self.outcome = Some(outcome);
         self.charged = charged;
     }
 
@@ -62,7 +63,9 @@ impl Trial {
         if !self.charged {
             return Usage::default();
         }
-        Usage::estimate(self.input_bytes, seen.map_or(0, Tap::text_bytes))
+        let input = if self.endpoint.asks_with_text() { self.input_bytes } else { 0 };
+        let output = seen.filter(|_| self.endpoint.answers_with_text());
+        Usage::estimate(input, output.map_or(0, Tap::text_bytes))
     }
 }
 
@@ -70,7 +73,8 @@ impl Drop for Trial {
     fn drop(&mut self) {
         let usage = self.usage();
         let metrics = &self.shared.metrics;
-        metrics.attempt(&self.target.name, self.outcome, self.started.elapsed().as_secs_f64());
+        let outcome = self.outcome.unwrap_or_else(|| dropped(&self.shared));
+        metrics.attempt(&self.target.name, outcome, self.started.elapsed().as_secs_f64());
         metrics.tokens(&self.target.name, &usage);
         let before = self.totals.get();
         self.totals.set(Usage {
@@ -82,6 +86,15 @@ impl Drop for Trial {
         });
     }
 }
+
+/// The outcome of what was dropped before its end.
+fn dropped(shared: &Shared) -> &'static str {
+    let ending = shared.lifecycle.phase() >= Phase::Ending;
+    if ending { Code::NodeDraining.as_str() } else { "client_gone" }
+}
+
+/// The status that a client was given; 0 while there is none.
+pub(super) type Status = Rc<Cell<u16>>;
 
 /// One request, from its head to the end of its answer.
 #[derive(Debug)]
@@ -96,8 +109,8 @@ pub(super) struct Account {
     pool: Option<Arc<Pool>>,
     target: Option<Arc<Target>>,
     attempts: u32,
-    status: u16,
-    outcome: &'static str,
+    status: Status,
+    outcome: Option<&'static str>,
     totals: Totals,
     _in_flight: InFlight,
 }
@@ -105,7 +118,6 @@ pub(super) struct Account {
 impl Account {
     /// Opens the account of a request.
     pub(super) fn open(shared: &Arc<Shared>, request: &Request) -> Self {
-        shared.requests.fetch_add(1, Ordering::Relaxed);
         Self {
             shared: Arc::clone(shared),
             id: request.id,
@@ -117,8 +129,8 @@ impl Account {
             pool: None,
             target: None,
             attempts: 0,
-            status: 0,
-            outcome: CLIENT_GONE,
+            status: Status::default(),
+            outcome: None,
             totals: Totals::default(),
             _in_flight: shared.lifecycle.enter(),
         }
@@ -129,8 +141,10 @@ impl Account {
         self.key = Some(Arc::clone(key));
     }
 
-    /// Notes where the request goes.
+    /// Notes where the request goes. From here on it counts for the retry budget: what strangers
+    /// send must not earn retries.
     pub(super) fn routed(&mut self, pool: &Arc<Pool>) {
+        self.shared.requests.fetch_add(1, Ordering::Relaxed);
         self.pool = Some(Arc::clone(pool));
     }
 
@@ -142,9 +156,10 @@ impl Account {
             shared: Arc::clone(&self.shared),
             target: Arc::clone(target),
             started: Instant::now(),
+            endpoint: self.endpoint,
             input_bytes,
             tap: None,
-            outcome: CLIENT_GONE,
+            outcome: None,
             charged: true,
             totals: Totals::clone(&self.totals),
         }
@@ -167,12 +182,17 @@ impl Account {
 
     /// Notes the status that the client is given.
     pub(super) fn answered(&mut self, status: u16) {
-        self.status = status;
+        self.status.set(status);
+    }
+
+    /// Where the status is noted, for whoever answers while somebody else holds the account.
+    pub(super) fn status(&self) -> Status {
+        Status::clone(&self.status)
     }
 
     /// Notes how the request ended.
     pub(super) fn end(&mut self, outcome: &'static str) {
-        self.outcome = outcome;
+        self.outcome = Some(outcome);
     }
 }
 
@@ -181,13 +201,9 @@ impl Drop for Account {
         let elapsed = self.received.elapsed();
         let pool = self.pool.as_ref().map_or("", |pool| &*pool.name);
         let endpoint = self.endpoint.path();
-        self.shared.metrics.request(
-            endpoint,
-            pool,
-            self.outcome,
-            self.status,
-            elapsed.as_secs_f64(),
-        );
+        let outcome = self.outcome.unwrap_or_else(|| dropped(&self.shared));
+        let status = self.status.get();
+        self.shared.metrics.request(endpoint, pool, outcome, status, elapsed.as_secs_f64());
         let usage = self.totals.get();
         tracing::info!(
             target: "flotilla::request",
@@ -200,8 +216,8 @@ impl Drop for Account {
             pool,
             target = self.target.as_ref().map(|target| &*target.name),
             attempts = self.attempts,
-            status = self.status,
-            outcome = self.outcome,
+            status,
+            outcome,
             duration_ms = milliseconds(elapsed),
             input_tokens = usage.input_tokens,
             output_tokens = usage.output_tokens,
@@ -220,4 +236,81 @@ fn client_request_id(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("x-request-id")?.to_str().ok()?;
     (value.len() <= 128 && value.bytes().all(|byte| byte.is_ascii_graphic()))
         .then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, testing};
+    use super::*;
+    use crate::domain::Lifecycle;
+    use crate::telemetry::Metrics;
+
+    fn shared() -> Arc<Shared> {
+        let config = Config { body_limit: 1, body_budget: 1, body_stall: Duration::ZERO };
+        let snapshot = Arc::new(testing::snapshot_with_keys(&[]));
+        let life = Arc::new(Lifecycle::new());
+        Arc::new(Shared::new(config, snapshot, Metrics::new(), life, "node".into()))
+    }
+
+    fn account(shared: &Arc<Shared>) -> Account {
+        account_at(shared, Endpoint::ChatCompletions)
+    }
+
+    fn account_at(shared: &Arc<Shared>, endpoint: Endpoint) -> Account {
+        let request = Request {
+            id: RequestId::from_random([7; 16]),
+            endpoint,
+            headers: HeaderMap::new(),
+            query: String::new(),
+            client_ip: IpAddr::from([127, 0, 0, 1]),
+            received: Instant::now(),
+        };
+        Account::open(shared, &request)
+    }
+
+    #[test]
+    fn what_is_dropped_is_the_clients_doing_until_the_node_ends() {
+        let (shared, pool) = (shared(), testing::pool("p", &[&["t"]]));
+        for phase in [Phase::Serving, Phase::Ending] {
+            shared.lifecycle.advance(phase);
+            let mut account = account(&shared);
+            drop(account.attempt(&pool.tiers[0][0], 4));
+        }
+        let text = shared.metrics.render();
+        for outcome in ["client_gone", "node_draining"] {
+            let attempt = format!("attempts_total{{target=\"t\",outcome=\"{outcome}\"}} 1");
+            let request = format!("outcome=\"{outcome}\",status=\"0\"}} 1");
+            assert!(text.contains(&attempt) && text.contains(&request), "{outcome} in {text}");
+        }
+    }
+
+    #[test]
+    fn only_text_is_estimated_in_tokens() {
+        for (endpoint, tokens) in [
+            (Endpoint::ChatCompletions, (10, 5)),
+            (Endpoint::Embeddings, (10, 0)),
+            (Endpoint::AudioTranscriptions, (0, 5)),
+            (Endpoint::ImagesVariations, (0, 0)),
+        ] {
+            let mut account = account_at(&shared(), endpoint);
+            let mut trial = account.attempt(&testing::pool("p", &[&["t"]]).tiers[0][0], 40);
+            let unread = || unreachable!("no stream");
+            let mut tap = Tap::new(&mut HeaderMap::new(), false, unread);
+            tap.feed(bytes::Bytes::from_static(&[b'x'; 20]));
+            trial.tap = Some(tap);
+            drop(trial);
+            let used = account.totals.get();
+            assert_eq!((used.input_tokens, used.output_tokens), tokens, "{endpoint:?}");
+            assert!(used.estimated);
+        }
+    }
+
+    #[test]
+    fn only_requests_that_reach_a_pool_earn_retries() {
+        let shared = shared();
+        let mut account = account(&shared);
+        assert_eq!(shared.requests.load(Ordering::Relaxed), 0);
+        account.routed(&testing::pool("p", &[&["t"]]));
+        assert_eq!(shared.requests.load(Ordering::Relaxed), 1);
+    }
 }

@@ -39,7 +39,7 @@ pub struct Shared {
     pub node: Arc<str>,
     /// Request body bytes in flight.
     pub(super) bodies: Arc<Budget>,
-    /// Requests so far: what the retry budget is a share of.
+    /// Requests so far that reached a pool: what the retry budget is a share of.
     pub(super) requests: AtomicU64,
     /// Only touched when a retry is wanted, so a lock costs nothing.
     pub(super) retries: Mutex<RetryBudget>,

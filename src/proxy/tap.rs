@@ -101,14 +101,14 @@ impl Tap {
             None => piece.clone(),
             Some(decoder) => match decoder.feed(&piece) {
                 Ok(decoded) => decoded,
-                Err(_) if matches!(self.watch, Watch::Json(_)) => {
-                    // It was decoded for its usage only; the bytes are the client's to judge.
-                    (self.watch, self.decoder) = (Watch::Nothing, None);
-                    return Progress { bytes: piece, content: true, fault: None };
-                }
-                Err(_) => {
+                Err(_) if self.is_events() => {
                     let fault = Some(StreamFault::Malformed);
                     return Progress { bytes: Bytes::new(), content: false, fault };
+                }
+                Err(_) => {
+                    // It was read for its usage only, and passes all the same.
+                    (self.watch, self.decoder) = (Watch::Nothing, None);
+                    piece.clone()
                 }
             },
         };
@@ -132,19 +132,21 @@ impl Tap {
     /// The body ended cleanly; what is still to be sent.
     ///
     /// # Errors
-    /// The stream of events is not complete.
+    /// The stream of events is not complete, or the body ends within its JSON.
     pub(super) fn finish(&mut self) -> Result<Bytes, StreamFault> {
         let may_append = self.may_append();
         match &mut self.watch {
             Watch::Events(stream) => {
                 stream.finish().map(|rest| if may_append { rest } else { Bytes::new() })
             }
-            _ => Ok(Bytes::new()),
+            // Where a body ends with its connection, nothing else tells a crash from the end.
+            Watch::Json(scan) if scan.is_open() => Err(StreamFault::Truncated),
+            Watch::Json(_) | Watch::Nothing => Ok(Bytes::new()),
         }
     }
 
-    /// True once a stream's terminal event has passed by and nothing after it matters. Where the
-    /// bytes pass compressed, what ends the compression still does.
+    /// True once a stream's terminal event has passed by and nothing behind it belongs to the
+    /// answer. Where the client gets compressed bytes, those that end the compression still do.
     pub(super) fn is_complete(&self) -> bool {
         let complete = matches!(&self.watch, Watch::Events(stream) if stream.is_complete());
         complete && self.may_append()

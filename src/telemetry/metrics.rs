@@ -195,7 +195,7 @@ impl Metrics {
     }
 
     /// A request ended. `pool` is a configured name or empty; `outcome` is `ok`, the text of a
-    /// `Code`, `provider_error`, `client_gone` or `aborted`.
+    /// `Code`, `provider_error` or `client_gone`; `status` is 0 where the client was given none.
     pub fn request(
         &self,
         endpoint: &'static str,

@@ -9,6 +9,9 @@ use super::parse::Parsed;
 use crate::config::fault::{Fault, Warning, shown};
 use crate::domain::{Secret, parse_duration, parse_size};
 
+/// actix-server knows no more.
+const MAX_WORKERS: usize = 512;
+
 /// The settings as they were given.
 pub(super) struct Reader {
     pub(super) merged: Config,
@@ -122,8 +125,8 @@ impl Reader {
 
     pub(super) fn workers(&mut self, key: &str) -> usize {
         let parse = |text: &str| match text.parse() {
-            Ok(workers) if workers <= 1024 => Ok(workers),
-            _ => Err(format!("\"{}\" is not a number from 0 to 1024", shown(text))),
+            Ok(workers) if workers <= MAX_WORKERS => Ok(workers),
+            _ => Err(format!("\"{}\" is not a number from 0 to {MAX_WORKERS}", shown(text))),
         };
         match self.with(key, parse) {
             0 => std::thread::available_parallelism().map_or(1, usize::from),

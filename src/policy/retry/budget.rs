@@ -7,10 +7,10 @@
 
 use std::time::{Duration, Instant};
 
-/// Retries earned, in thousandths: a request earns 100.
-const PER_REQUEST: u64 = 100;
+/// Retries earned, in millionths: a request earns a tenth.
+const PER_REQUEST: u64 = 100_000;
 /// What one retry costs, in the same unit.
-const RETRY: u64 = 1_000;
+const RETRY: u64 = 1_000_000;
 /// Retries per second that every node has in any case.
 const FLOOR_PER_SECOND: u64 = 10;
 /// At most one second of the floor is kept.
@@ -41,9 +41,9 @@ impl RetryBudget {
         self.earned = self.earned.saturating_add(new.saturating_mul(PER_REQUEST)).min(EARNED_MOST);
         let elapsed = now.saturating_duration_since(self.updated).min(Duration::from_secs(1));
         self.updated = now.max(self.updated);
-        // A millisecond of the floor is worth exactly `FLOOR_PER_SECOND` thousandths; what is
-        // below a microsecond of it is lost, which errs on the side of fewer retries.
-        let refill = elapsed.as_micros() as u64 * FLOOR_PER_SECOND / 1_000;
+        // A microsecond of the floor is worth exactly `FLOOR_PER_SECOND` millionths; what is below
+        // is lost, which errs on the side of fewer retries.
+        let refill = elapsed.as_micros() as u64 * FLOOR_PER_SECOND;
         self.floor = self.floor.saturating_add(refill).min(FLOOR_MOST);
         let bucket = if self.earned >= RETRY { &mut self.earned } else { &mut self.floor };
         let granted = *bucket >= RETRY;
@@ -69,6 +69,15 @@ mod tests {
         assert_eq!(taken(&mut budget, 0, start), 10);
         assert_eq!(taken(&mut budget, 0, start + Duration::from_millis(500)), 5);
         assert_eq!(taken(&mut budget, 0, start + Duration::from_secs(60)), 10);
+    }
+
+    #[test]
+    fn asking_often_does_not_starve_the_floor() {
+        let start = Instant::now();
+        let mut budget = RetryBudget::new(start);
+        assert_eq!(taken(&mut budget, 0, start), 10);
+        let moments = (1..=20_000).map(|n| start + Duration::from_micros(50) * n);
+        assert_eq!(moments.filter(|now| budget.take(0, *now)).count(), 10);
     }
 
     #[test]

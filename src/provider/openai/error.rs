@@ -60,6 +60,18 @@ pub fn error_event(fault: &Fault) -> Bytes {
     write(fault, b"data: ", b"\n\n")
 }
 
+/// A provider's error body as one whole event; none where it is no error of this protocol.
+#[must_use]
+pub fn error_as_event(body: &[u8]) -> Option<Bytes> {
+    let text = std::str::from_utf8(body).ok()?;
+    let mut is_error = false;
+    json::members(text, |member| is_error |= member.key == "error").ok()?;
+    // Outside of its texts, which hold no line ends, JSON may be broken into lines anywhere.
+    let lines = text.split(['\n', '\r']).filter(|line| !line.is_empty());
+    let event: String = lines.map(|line| format!("data: {line}\n")).collect();
+    is_error.then(|| format!("{event}\n").into())
+}
+
 fn write(fault: &Fault, before: &[u8], after: &[u8]) -> Bytes {
     let mut text = before.to_vec();
     let error = Inner {
@@ -146,6 +158,16 @@ mod tests {
         let data = data.expect("one event");
         assert!(!data.contains(&b'\n'));
         assert_eq!(serde_json::from_slice::<Value>(data).expect("JSON"), expected);
+    }
+
+    #[test]
+    fn an_error_of_a_provider_becomes_one_event() {
+        let event = |body: &str| error_as_event(body.as_bytes()).map(|event| event.to_vec());
+        let expected = b"data: {\ndata:   \"error\": {}\ndata: }\n\n".to_vec();
+        assert_eq!(event("{\r\n  \"error\": {}\n\n}\n"), Some(expected));
+        for other in ["", "<html>", "[]", r#"{"detail":"x"}"#, r#"{"error":{}"#] {
+            assert_eq!(event(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -97,6 +97,12 @@ impl UsageScan {
         self.usage
     }
 
+    /// True inside an object that has not ended: an answer that is over now is not whole.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !matches!(self.at, Place::Start | Place::Over)
+    }
+
     fn key(&mut self, byte: u8, escaped: bool) {
         if byte == b'"' && !escaped {
             self.at = Place::Colon;
@@ -195,6 +201,23 @@ mod tests {
         ] {
             assert_eq!(scan([text.as_bytes()]), None, "{text:.40}");
             assert_eq!(scan(text.as_bytes().chunks(1)), None, "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_open_until_its_last_bracket() {
+        let end = ANSWER.find("} , \"z\"").expect("the end of usage");
+        let end = end + ANSWER[end..].find(":true }").expect("the end of all") + 7;
+        let start = ANSWER.find('{').expect("its beginning") + 1;
+        for at in 0..ANSWER.len() {
+            let mut scan = UsageScan::default();
+            scan.feed(&ANSWER.as_bytes()[..at]);
+            assert_eq!(scan.is_open(), (start..end).contains(&at), "cut at {at}");
+        }
+        for text in ["", "[1,", "plain", "{}"] {
+            let mut scan = UsageScan::default();
+            scan.feed(text.as_bytes());
+            assert!(!scan.is_open(), "{text}");
         }
     }
 

@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use actix_http::StatusCode;
-use actix_http::header::{self, HeaderMap, HttpDate};
+use actix_http::header::{self, HeaderMap, HeaderValue, HttpDate};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout_at;
 
 use crate::domain::{Code, Fault, Secret};
 use crate::policy::retry::Failure;
-use crate::provider::{StreamFault, openai};
+use crate::provider::{Scanner, StreamFault, openai};
 use crate::proxy::request::{Body, Reply};
 use crate::proxy::settle::Trial;
 use crate::upstream::{Answer, AnswerBody, SendError};
@@ -19,6 +19,10 @@ use crate::upstream::{Answer, AnswerBody, SendError};
 const LONGEST_ERROR: usize = 256 * 1024;
 /// A longer word is no error code.
 const LONGEST_CODE: usize = 64;
+/// An error body comes with its head; one that does not must not hold up the next attempt.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Seconds beyond any clock, so that no provider's wait is too long to be one.
+const FOREVER: f64 = 1e12;
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -43,6 +47,11 @@ impl From<Fault> for Failed {
 impl Failed {
     fn new(failure: Failure, fault: Fault) -> Self {
         Self { failure: Some(failure), ..Self::from(fault) }
+    }
+
+    /// The outcome of a request that ends with this failure.
+    pub(in crate::proxy) fn outcome(&self) -> &'static str {
+        if self.answer.is_some() { "provider_error" } else { self.fault.code.as_str() }
     }
 
     /// No answer came.
@@ -70,11 +79,17 @@ impl Failed {
         Self::new(failure, Fault::new(Code::UpstreamError, message))
     }
 
-    /// A clock ran out. The provider may still be working, so an estimate is charged.
-    pub(super) fn timeout(clock: Duration, trial: &mut Trial) -> Self {
+    /// A clock of the pool, or the request's own `total`, ran out. The provider may still be
+    /// working, so an estimate is charged.
+    pub(super) fn timeout(clock: Duration, total: Instant, trial: &mut Trial) -> Self {
         trial.end("timeout", true);
-        let message = format!("the provider did not answer within {} ms", clock.as_millis());
-        Self::new(Failure::Timeout, Fault::new(Code::UpstreamTimeout, message))
+        let fault = if Instant::now() < total {
+            let message = format!("the provider did not answer within {} ms", clock.as_millis());
+            Fault::new(Code::UpstreamTimeout, message)
+        } else {
+            Fault::new(Code::UpstreamTimeout, "the request took longer than its total time-out")
+        };
+        Self::new(Failure::Timeout, fault)
     }
 
     /// The body broke off before the commit point.
@@ -90,22 +105,38 @@ impl Failed {
         Self::new(Failure::Broken, Fault::new(Code::UpstreamError, message))
     }
 
-    /// The stream failed before its first content.
+    /// What came is no stream of events, although only one can be passed on.
+    pub(in crate::proxy) fn no_stream(trial: &mut Trial) -> Self {
+        trial.end("malformed", true);
+        let message = "the provider answered with something else than the stream it was asked for";
+        Self::new(Failure::Broken, Fault::new(Code::UpstreamError, message))
+    }
+
+    /// The stream failed before its first content. An error event that stands for a status is
+    /// shown as the answer that it would have been without a stream.
     pub(super) fn stream(fault: StreamFault, trial: &mut Trial) -> Self {
-        let StreamFault::Provider { status, .. } = fault else {
+        let StreamFault::Provider { status, event } = fault else {
             return Self::broken(trial);
         };
         trial.end("error_event", false);
         let failure = status.map_or(Failure::Broken, Failure::Status);
         let message = "the provider ended the stream with an error before any content";
-        Self::new(failure, Fault::new(Code::UpstreamError, message))
+        let status = status.filter(|status| !matches!(status, 401 | 403));
+        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+        let answer = status.zip(data(event)).map(|(status, body)| {
+            let mut headers = HeaderMap::new();
+            let json = HeaderValue::from_static("application/json");
+            headers.insert(header::CONTENT_TYPE, json);
+            Reply { status, headers, body: Body::Whole(body) }
+        });
+        Self { answer, ..Self::new(failure, Fault::new(Code::UpstreamError, message)) }
     }
 
     /// The provider answered with something else than success.
     pub(super) async fn answered(answer: Answer, deadline: Instant, trial: &mut Trial) -> Self {
         let Answer { status, headers: provider_headers, body } = answer;
         trial.end(outcome(status), false);
-        let body = read(body, deadline).await;
+        let body = read(body, deadline.min(Instant::now() + LONGEST_WAIT)).await;
         let failure = Failure::Status(status.as_u16());
         let retry_after = retry_after(&provider_headers, SystemTime::now());
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -147,6 +178,14 @@ fn outcome(status: StatusCode) -> &'static str {
     }
 }
 
+/// The data of one event.
+fn data(event: Bytes) -> Option<Bytes> {
+    let mut scanner = Scanner::new();
+    scanner.feed(event);
+    let whole = scanner.next_event().ok()?;
+    whole.or_else(|| scanner.finish())?.data
+}
+
 /// The whole of a short body; none where it is long, breaks off or comes too late.
 async fn read(mut body: AnswerBody, deadline: Instant) -> Option<Bytes> {
     let mut whole = BytesMut::new();
@@ -169,7 +208,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
     let text = text(header::RETRY_AFTER.as_str())?;
     if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok();
+        return Duration::try_from_secs_f64(seconds.min(FOREVER)).ok();
     }
     let date: SystemTime = text.parse::<HttpDate>().ok()?.into();
     Some(date.duration_since(now).unwrap_or(Duration::ZERO))
@@ -213,6 +252,9 @@ mod tests {
         assert_eq!(wait("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT"), Some(Duration::ZERO));
         assert_eq!(wait("retry-after", "soon"), None);
         assert_eq!(wait("retry-after", "-1"), None);
+        for ages in ["18446744073709551616", "1e300"] {
+            assert_eq!(wait("retry-after", ages), Some(Duration::from_secs(1_000_000_000_000)));
+        }
     }
 
     // T31d: what a provider says about our credential never shows it, nor what it was asked.

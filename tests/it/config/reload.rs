@@ -26,20 +26,28 @@ fn watch(scratch: &Scratch, name: &str, keys_required: bool) -> Watch {
     Watch::new(file, Env::default(), &loaded.snapshot, keys_required)
 }
 
+/// What is found once it stands still.
+fn look(watch: &mut Watch) -> Seen {
+    match watch.look() {
+        Seen::Unchanged => watch.look(),
+        seen => seen,
+    }
+}
+
 #[test]
 fn a_document_is_watched_by_its_content() {
     let scratch = Scratch::new();
     scratch.write("doc.yaml", text("one"));
     let mut watch = watch(&scratch, "doc.yaml", false);
-    assert!(matches!(watch.look(), Seen::Unchanged));
+    assert!(matches!(look(&mut watch), Seen::Unchanged));
     // Written anew with the same content.
     scratch.write("doc.yaml", text("one"));
-    assert!(matches!(watch.look(), Seen::Unchanged));
+    assert!(matches!(look(&mut watch), Seen::Unchanged));
     scratch.write("doc.yaml", text("two"));
-    let Seen::Changed(loaded) = watch.look() else { unreachable!("it has changed") };
+    let Seen::Changed(loaded) = look(&mut watch) else { unreachable!("it has changed") };
     assert_eq!(loaded.snapshot.revision, 2);
     assert!(loaded.snapshot.pool_named("two").is_some());
-    assert!(matches!(watch.look(), Seen::Unchanged));
+    assert!(matches!(look(&mut watch), Seen::Unchanged));
 }
 
 #[test]
@@ -49,16 +57,16 @@ fn a_fault_is_reported_once_and_again_after_it_was_cured() {
     let mut watch = watch(&scratch, "doc.yaml", false);
     for _ in 0..2 {
         scratch.write("doc.yaml", "pools: [");
-        assert!(matches!(watch.look(), Seen::Invalid(_)));
-        assert!(matches!(watch.look(), Seen::Unchanged));
+        assert!(matches!(look(&mut watch), Seen::Invalid(_)));
+        assert!(matches!(look(&mut watch), Seen::Unchanged));
         std::fs::remove_file(scratch.path("doc.yaml")).expect("it can be removed");
-        assert!(matches!(watch.look(), Seen::Invalid(_)));
-        assert!(matches!(watch.look(), Seen::Unchanged));
+        assert!(matches!(look(&mut watch), Seen::Invalid(_)));
+        assert!(matches!(look(&mut watch), Seen::Unchanged));
         scratch.write("doc.yaml", text("one"));
-        assert!(matches!(watch.look(), Seen::Unchanged));
+        assert!(matches!(look(&mut watch), Seen::Unchanged));
     }
     scratch.write("doc.yaml", text("two"));
-    let Seen::Changed(loaded) = watch.look() else { unreachable!("it has changed") };
+    let Seen::Changed(loaded) = look(&mut watch) else { unreachable!("it has changed") };
     assert_eq!(loaded.snapshot.revision, 2);
 }
 
@@ -69,8 +77,8 @@ fn a_reload_that_takes_the_keys_away_is_refused_where_they_are_needed() {
     let mut exposed = watch(&scratch, "doc.yaml", true);
     let mut loopback = watch(&scratch, "doc.yaml", false);
     scratch.write("doc.yaml", text("one"));
-    assert!(matches!(exposed.look(), Seen::Invalid(_)));
-    assert!(matches!(loopback.look(), Seen::Changed(_)));
+    assert!(matches!(look(&mut exposed), Seen::Invalid(_)));
+    assert!(matches!(look(&mut loopback), Seen::Changed(_)));
 }
 
 #[test]
@@ -86,7 +94,23 @@ fn a_swapped_symlink_is_noticed() {
     let mut watch = watch(&scratch, "doc.yaml", false);
     symlink("two", scratch.path("..new")).expect("a link can be made");
     std::fs::rename(scratch.path("..new"), scratch.path("..data")).expect("it can be swapped");
-    assert!(matches!(watch.look(), Seen::Changed(_)));
+    assert!(matches!(look(&mut watch), Seen::Changed(_)));
+}
+
+// T12: whole or not at all, also where the file itself is not whole yet.
+#[test]
+fn a_half_written_document_never_takes_over() {
+    let scratch = Scratch::new();
+    scratch.write("doc.yaml", text("one"));
+    let mut watch = watch(&scratch, "doc.yaml", false);
+    let half = format!("{}keys:\n  - {{ name: a, key: abc }}\n", text("two"));
+    let whole = format!("{half}  - {{ name: b, key: def }}\n");
+    for text in ["", &half, &whole] {
+        scratch.write("doc.yaml", text);
+        assert!(matches!(watch.look(), Seen::Unchanged));
+    }
+    let Seen::Changed(loaded) = watch.look() else { unreachable!("it stands still") };
+    assert_eq!((loaded.snapshot.revision, loaded.snapshot.keys.len()), (2, 2));
 }
 
 // T12: a bad reload leaves what is served untouched.

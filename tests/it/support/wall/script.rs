@@ -86,6 +86,12 @@ impl Script {
         )
     }
 
+    /// The bytes of a whole answer that is a stream of these events.
+    pub(crate) fn sse_bytes(events: &[&str]) -> Bytes {
+        let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        answer(200, &[("content-type", "text/event-stream")], body)
+    }
+
     /// One event with this data, as one chunk.
     pub(crate) fn event(self, data: impl AsRef<str>) -> Self {
         self.send(chunk(format!("data: {}\n\n", data.as_ref())))
@@ -156,12 +162,6 @@ impl Script {
     /// The same steps, once the test has opened the gate.
     pub(crate) fn after(self, gate: &Gate) -> Self {
         Self::new().wait(gate).then(self)
-    }
-
-    /// These steps, then those.
-    pub(crate) fn then(mut self, script: Self) -> Self {
-        self.steps.extend(script.steps);
-        self
     }
 
     /// Reads the rest of the request (of a wall that is `early`) and keeps nothing of it.
