@@ -19,13 +19,14 @@ mod tap;
 mod testing;
 
 use std::rc::Rc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use actix_http::error::PayloadError;
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use futures_core::Stream;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use self::attempt::{Committed, Exchange, Failed};
@@ -107,7 +108,7 @@ where
         }
         () = account.ending() => return Err(draining()),
     };
-    let envelope = read_envelope(&request, &bytes).await?;
+    let envelope = read_envelope(&request, &bytes, &shared.reading).await?;
     let pool = route::route(&snapshot, &key, &envelope.model)?;
     account.routed(&pool);
     let deadline = request.received + pool.timeouts.total;
@@ -124,7 +125,11 @@ where
     })
 }
 
-async fn read_envelope(request: &Request, body: &Bytes) -> Result<Envelope, Fault> {
+async fn read_envelope(
+    request: &Request,
+    body: &Bytes,
+    reading: &Arc<Semaphore>,
+) -> Result<Envelope, Fault> {
     let content_type = request.headers.get(actix_http::header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
     if body.len() <= LARGE_BODY {
@@ -132,9 +137,15 @@ async fn read_envelope(request: &Request, body: &Bytes) -> Result<Envelope, Faul
     }
     let (endpoint, content_type, body) =
         (request.endpoint, content_type.map(str::to_owned), body.clone());
-    let read = move || Envelope::read(endpoint, content_type.as_deref(), &body);
-    let fault = |_| Fault::new(Code::InvalidRequest, "the request body could not be read");
-    tokio::task::spawn_blocking(read).await.map_err(fault)?
+    let fault = || Fault::new(Code::InvalidRequest, "the request body could not be read");
+    // Those before this one each take milliseconds, and none waits for anything.
+    let turn = Arc::clone(reading).acquire_owned().await.map_err(|_| fault())?;
+    let read = move || {
+        // Held to the end of the reading, even where the client has left.
+        let _turn = turn;
+        Envelope::read(endpoint, content_type.as_deref(), &body)
+    };
+    tokio::task::spawn_blocking(read).await.map_err(|_| fault())?
 }
 
 /// Attempts, one after another, until one commits or none may follow; or until the node ends.
