@@ -19,13 +19,14 @@ mod tap;
 mod testing;
 
 use std::rc::Rc;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use actix_http::error::PayloadError;
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use futures_core::Stream;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use self::attempt::{Committed, Exchange, Failed};
@@ -109,7 +110,8 @@ where
     let key = authenticate::authenticate(&snapshot, &request.headers, &request.query, unix_now())?;
     account.authenticated(&key);
     let received = receive::receive(shared.config, &shared.bodies, &request.headers, body).await?;
-    let (envelope, Received { bytes, hold }) = read_envelope(&request, received).await?;
+    let (envelope, Received { bytes, hold }) =
+        read_envelope(&request, received, &shared.reading).await?;
     let pool = route::route(&snapshot, &key, &envelope.model)?;
     account.routed(&pool);
     let deadline = request.received + pool.timeouts.total;
@@ -134,6 +136,7 @@ where
 async fn read_envelope(
     request: &Request,
     received: Received,
+    reading: &Arc<Semaphore>,
 ) -> Result<(Envelope, Received), Fault> {
     let content_type = request.headers.get(actix_http::header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
@@ -143,13 +146,16 @@ async fn read_envelope(
         return Ok((envelope, received));
     }
     let content_type = content_type.map(str::to_owned);
+    let fault = || Fault::new(Code::InvalidRequest, "the request body could not be read");
+    // Those before this one each take milliseconds, and none waits for anything.
+    let turn = Arc::clone(reading).acquire_owned().await.map_err(|_| fault())?;
     // The thread has the body whole, its charge included: it goes on where the client has left.
     let read = move || {
+        let _turn = turn;
         let envelope = Envelope::read(endpoint, content_type.as_deref(), &received.bytes)?;
         Ok((envelope, received))
     };
-    let fault = |_| Fault::new(Code::InvalidRequest, "the request body could not be read");
-    tokio::task::spawn_blocking(read).await.map_err(fault)?
+    tokio::task::spawn_blocking(read).await.map_err(|_| fault())?
 }
 
 /// Attempts, one after another, until one commits or none may follow; or until the node ends.
@@ -276,7 +282,8 @@ mod tests {
             client_ip: IpAddr::from([127, 0, 0, 1]),
             received: Instant::now(),
         };
-        let mut reading = Box::pin(read_envelope(&request, received.expect("a whole body")));
+        let (turns, received) = (Arc::new(Semaphore::new(1)), received.expect("a whole body"));
+        let mut reading = Box::pin(read_envelope(&request, received, &turns));
         assert!(poll!(&mut reading).is_pending(), "a thread reads it");
         drop(reading);
         assert!(budget.in_use() > 16 << 20, "the thread still has it");

@@ -1,10 +1,13 @@
 //! What a node's workers share, and what belongs to one of them.
 
+use std::num::NonZero;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
 use super::receive::Budget;
 use crate::domain::{Lifecycle, Random};
@@ -39,6 +42,9 @@ pub struct Shared {
     pub node: Arc<str>,
     /// Request body bytes in flight.
     pub(super) bodies: Arc<Budget>,
+    /// Turns at reading large bodies. More of them at once than half of the cores would end none
+    /// earlier, and would take the cores from the workers, whose other requests are short.
+    pub(super) reading: Arc<Semaphore>,
     /// Requests so far that reached a pool: what the retry budget is a share of.
     pub(super) requests: AtomicU64,
     /// Only touched when a retry is wanted, so a lock costs nothing.
@@ -55,6 +61,7 @@ impl Shared {
         lifecycle: Arc<Lifecycle>,
         node: Arc<str>,
     ) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             config,
             snapshot: ArcSwap::new(snapshot),
@@ -62,6 +69,7 @@ impl Shared {
             lifecycle,
             node,
             bodies: Arc::new(Budget::new(config.body_budget)),
+            reading: Arc::new(Semaphore::new(cores.div_ceil(2))),
             requests: AtomicU64::new(0),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
         }
