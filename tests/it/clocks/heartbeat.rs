@@ -106,12 +106,13 @@ async fn a_failure_after_the_head_was_given_is_told_inside_the_stream() {
     let late = || Script::new().pause(SILENCE);
     let error = answer(400, &[("content-type", "application/json")], r#"{"error":{"code":"x"}}"#);
     let json = answer(200, &[("content-type", "application/json")], r#"{"choices":[]}"#);
-    for (what, script, expected) in [
-        ("reset", late().reset(), "upstream_error"),
-        ("refusal", late().send(error), "upstream_error"),
-        ("silence", Script::new().stall(), "upstream_timeout"),
+    for (what, script, expected, outcome) in [
+        ("reset", late().reset(), "upstream_error", "upstream_error"),
+        // The provider's own error is passed on inside the stream as it would be without one.
+        ("refusal", late().send(error), "x", "provider_error"),
+        ("silence", Script::new().stall(), "upstream_timeout", "upstream_timeout"),
         // A client that reads events would take what is none for an empty answer.
-        ("no stream", late().send(json), "upstream_error"),
+        ("no stream", late().send(json), "upstream_error", "upstream_error"),
     ] {
         let wall = Wall::always(script);
         let settings = format!("{HEARTBEAT}, timeouts: {{ first_token: 500ms }}");
@@ -126,7 +127,7 @@ async fn a_failure_after_the_head_was_given_is_told_inside_the_stream() {
         assert_eq!(error["error"]["code"], expected, "{what}");
         assert!(pings > 0, "{what}");
         let outcome = format!(
-            "flotilla_requests_total{{endpoint=\"/chat/completions\",pool=\"p\",outcome=\"{expected}\",status=\"200\"}}"
+            "flotilla_requests_total{{endpoint=\"/chat/completions\",pool=\"p\",outcome=\"{outcome}\",status=\"200\"}}"
         );
         assert_eq!(node.metric(&outcome), 1.0, "{what}: {}", node.metrics());
     }
