@@ -3,13 +3,17 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use actix_http::header::{self, HeaderMap};
+use actix_http::header::{self, HeaderMap, HeaderName};
 
 use crate::domain::{Code, Fault, KeyHash};
 use crate::snapshot::{Key, Snapshot};
 
 /// The headers that may hold the bare credential, beside `Authorization: Bearer`.
-const CREDENTIAL_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+const CREDENTIAL_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 
 /// The key that the request bears. While no keys are configured, everybody is the tenant
 /// `default`, whatever they present.
@@ -60,7 +64,7 @@ fn credential<'a>(headers: &'a HeaderMap, query: &'a str) -> Result<Cow<'a, [u8]
         };
         take(Cow::Borrowed(credential.trim_ascii()))?;
     }
-    for name in CREDENTIAL_HEADERS {
+    for name in &CREDENTIAL_HEADERS {
         for value in headers.get_all(name) {
             take(Cow::Borrowed(value.as_bytes().trim_ascii()))?;
         }

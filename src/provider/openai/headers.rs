@@ -9,7 +9,12 @@ use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::domain::Secret;
 
 /// Headers of a request that go to the provider.
-const TO_PROVIDER: [&str; 4] = ["content-type", "accept", "openai-beta", "idempotency-key"];
+const TO_PROVIDER: [HeaderName; 4] = [
+    header::CONTENT_TYPE,
+    header::ACCEPT,
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("idempotency-key"),
+];
 
 /// Headers of an answer that go to the client.
 const TO_CLIENT: [&str; 12] = [
@@ -37,15 +42,15 @@ const RATE_LIMIT: &str = "x-ratelimit-";
 #[must_use]
 pub fn request_headers(client: &HeaderMap, credential: Option<&Secret>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
-    for name in TO_PROVIDER {
+    for name in &TO_PROVIDER {
         // What `connection` names was meant for this node alone. The content type never is, and
         // the body was read by it.
-        if name != "content-type" && is_named_by_connection(client, name) {
+        if name != header::CONTENT_TYPE && is_named_by_connection(client, name.as_str()) {
             continue;
         }
         // The first one is the one that this node has read.
         if let Some(value) = client.get(name) {
-            headers.insert(HeaderName::from_static(name), value.clone());
+            headers.insert(name.clone(), value.clone());
         }
     }
     if !headers.contains_key(header::CONTENT_TYPE) {

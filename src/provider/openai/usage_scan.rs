@@ -118,7 +118,9 @@ impl UsageScan {
     /// Goes on in a value up to its next bracket, quote or end; returns what is left.
     fn value<'a>(&mut self, rest: &'a [u8], depth: usize, text: Text, wanted: bool) -> &'a [u8] {
         let found = match text {
-            Text::Outside => rest.iter().position(|byte| b"\"{}[],".contains(byte)),
+            Text::Outside => {
+                rest.iter().position(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b','))
+            }
             Text::Inside => memchr2(b'"', b'\\', rest),
             Text::Escaped => Some(0),
         };

@@ -1,6 +1,6 @@
 //! Where a credential may stand, and what is refused.
 
-use actix_http::header::{HeaderName, HeaderValue};
+use actix_http::header::HeaderValue;
 
 use super::super::testing;
 use super::*;
@@ -26,8 +26,8 @@ fn ask(pairs: &[(&str, &str)], query: &str) -> Result<String, Fault> {
 fn a_key_is_found_wherever_clients_put_it() {
     assert_eq!(ask(&[("authorization", "Bearer sk-a")], ""), Ok("alice".into()));
     assert_eq!(ask(&[("authorization", "bearer  sk-a ")], ""), Ok("alice".into()));
-    for name in CREDENTIAL_HEADERS {
-        assert_eq!(ask(&[(name, "sk-a")], ""), Ok("alice".into()), "{name}");
+    for name in &CREDENTIAL_HEADERS {
+        assert_eq!(ask(&[(name.as_str(), "sk-a")], ""), Ok("alice".into()), "{name}");
     }
     assert_eq!(ask(&[], "alt=sse&key=sk-a"), Ok("alice".into()));
     assert_eq!(ask(&[], "key=sk%2Da"), Ok("alice".into()));
