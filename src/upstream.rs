@@ -4,7 +4,7 @@
 //! What the boundary promises: an answer that broke off is an error and never a short success; no
 //! request ever receives another's answer; dropping any future or body closes its connection at
 //! once; a stale pooled connection is retried once on a fresh one, only where it had been used
-//! before and no byte of an answer came. Redirects are not followed, nothing is decompressed, and
+//! before, no byte of an answer came and it broke at once. Redirects are not followed, nothing is decompressed, and
 //! no clock runs except the connect clock of each call: all others belong to the caller.
 //!
 //! From the top: `client` sends and retries; `site` keeps idle connections and counts; `dial`,

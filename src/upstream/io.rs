@@ -22,10 +22,12 @@ use std::mem;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_rt::net::{ActixStream, Ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::framing::{Body, Malformed};
 use super::head::{Head, Sniffed, sniff};
@@ -36,6 +38,7 @@ use super::socket::Connection;
 #[derive(Debug)]
 pub(super) struct Exchange {
     reused: bool,
+    begun: Instant,
     heard: Cell<bool>,
     patched: Cell<bool>,
     end: Cell<End>,
@@ -82,6 +85,7 @@ impl Exchange {
     pub(super) fn new(reused: bool) -> Rc<Self> {
         Rc::new(Self {
             reused,
+            begun: Instant::now(),
             heard: Cell::new(false),
             patched: Cell::new(false),
             end: Cell::new(End::Open),
@@ -99,9 +103,13 @@ impl Exchange {
     }
 
     /// True where the provider had most likely closed the connection before the request came: it
-    /// was used before, and not one byte of an answer arrived.
-    pub(super) fn is_stale(&self) -> bool {
-        self.reused && !self.heard.get() && self.end.get() == End::Broken
+    /// was used before, not one byte of an answer arrived, and it broke at once. Asked when the
+    /// exchange has just failed.
+    pub(super) fn is_stale(&self, within: Duration) -> bool {
+        self.reused
+            && !self.heard.get()
+            && self.end.get() == End::Broken
+            && self.begun.elapsed() < within
     }
 }
 
