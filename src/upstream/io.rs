@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::framing::{Body, Malformed};
-use super::head::{Head, Sniffed, sniff};
+use super::head::{Head, MAX_HEAD, Sniffed, sniff};
 use super::site::Site;
 use super::socket::Connection;
 
@@ -67,6 +67,8 @@ pub(super) struct Io {
     to_head: bool,
     /// Bytes of a head that is not complete.
     stash: BytesMut,
+    /// Bytes of informational heads so far.
+    interim: usize,
     /// Bytes that wait for the codec.
     out: BytesMut,
     /// What is left of the body, once the final head came.
@@ -129,6 +131,7 @@ impl Io {
             site: Rc::downgrade(site),
             to_head,
             stash: BytesMut::new(),
+            interim: 0,
             out: BytesMut::new(),
             body: None,
             keep: false,
@@ -163,7 +166,13 @@ impl Io {
             let sniffed = sniff(&mut self.stash, self.to_head);
             match self.check(sniffed)? {
                 Sniffed::Partial => return Ok(false),
-                Sniffed::Interim(len) => self.stash.advance(len),
+                Sniffed::Interim(len) => {
+                    self.stash.advance(len);
+                    self.interim += len;
+                    if self.interim > MAX_HEAD {
+                        return Err(self.fail(End::Malformed));
+                    }
+                }
                 Sniffed::Final(head) => {
                     let mut came = mem::take(&mut self.stash);
                     self.begin(&head);
