@@ -7,6 +7,10 @@
 //! before, no byte of an answer came and it broke at once. Redirects are not followed, nothing is decompressed, and
 //! no clock runs except the connect clock of each call: all others belong to the caller.
 //!
+//! One thing no client can see: an answer that nobody asked for and that arrives while the next
+//! request is already on its way looks like that one's. What came before is noticed, and ends the
+//! connection.
+//!
 //! From the top: `client` sends and retries; `site` keeps idle connections and counts; `dial`,
 //! `lookup` and `address` make new ones; `connector` puts `awc` on one; `io` follows what it
 //! carries, with `head` and `framing`; `outgoing` and `answer_body` are the two bodies. Why `awc`
