@@ -4,8 +4,12 @@
 //! What the boundary promises: an answer that broke off is an error and never a short success; no
 //! request ever receives another's answer; dropping any future or body closes its connection at
 //! once; a stale pooled connection is retried once on a fresh one, only where it had been used
-//! before and no byte of an answer came. Redirects are not followed, nothing is decompressed, and
+//! before, no byte of an answer came and it broke at once. Redirects are not followed, nothing is decompressed, and
 //! no clock runs except the connect clock of each call: all others belong to the caller.
+//!
+//! One thing no client can see: an answer that nobody asked for and that arrives while the next
+//! request is already on its way looks like that one's. What came before is noticed, and ends the
+//! connection.
 //!
 //! From the top: `client` sends and retries; `site` keeps idle connections and counts; `dial`,
 //! `lookup` and `address` make new ones; `connector` puts `awc` on one; `io` follows what it

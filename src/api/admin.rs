@@ -1,33 +1,38 @@
 //! The admin listener: health, metrics and the admin API, on a worker of its own.
 //!
-//! It is a server apart, so that a data plane with its hands full still answers probes.
+//! It is a server apart, so that a data plane with its hands full still answers probes. Its
+//! connections have the clocks of the data listener's: whoever can reach it could otherwise hold
+//! all of them with bytes that drip, and keep the probes out.
 
+use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use actix_http::{Method, StatusCode};
 use actix_server::Server;
-use actix_service::fn_service;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::{App, HttpResponse, HttpServer};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
 use serde_json::json;
 
+use super::body::ReplyBody;
+use super::connection::Conn;
+use super::data::{self, DataConfig, Listener};
 use super::{host, probe};
 use crate::domain::{KeyHash, Phase, Secret};
-use crate::proxy::Shared;
+use crate::proxy::{Body, Shared};
 use crate::telemetry::Metrics;
-
-/// For a request's head, and for a client that shall read the end of an answer.
-const SLOW_CLIENT: Duration = Duration::from_secs(5);
 
 /// Scrapers come every 15 s or so.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Nothing here takes longer than a moment.
-const SHUTDOWN_SECONDS: u64 = 1;
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// More than operators and scrapers ever open.
 const MAX_CONNECTIONS: usize = 256;
@@ -37,6 +42,10 @@ const MAX_CONNECTIONS: usize = 256;
 pub struct AdminConfig {
     /// The bootstrap token; without one the admin API is off.
     pub token: Option<Secret>,
+    /// For each request head.
+    pub head_timeout: Duration,
+    /// For a client that reads nothing of its answer.
+    pub write_stall: Duration,
 }
 
 /// Serves operators until the server is stopped.
@@ -51,29 +60,25 @@ pub fn serve(
     let token = config.token.map(|token| KeyHash::of(token.expose().as_bytes()));
     let addr = listener.local_addr()?;
     let admin = Admin { shared, token, addr };
-    let server = HttpServer::new(move || {
-        let admin = admin.clone();
-        App::new().default_service(fn_service(move |request: ServiceRequest| {
-            let response = admin.answer(&request);
-            async move {
-                let (http, _) = request.into_parts();
-                Ok(ServiceResponse::new(http, response))
-            }
-        }))
+    let terms = Arc::new(DataConfig {
+        workers: 1,
+        head_timeout: config.head_timeout,
+        write_stall: config.write_stall,
+        keep_alive: KEEP_ALIVE,
+        shutdown: SHUTDOWN,
+        trusted_proxies: Vec::new(),
+        cors_origins: Vec::new(),
     });
-    let server = server
-        .workers(1)
-        .max_connections(MAX_CONNECTIONS)
-        .client_request_timeout(SLOW_CLIENT)
-        .client_disconnect_timeout(SLOW_CLIENT)
-        .keep_alive(KEEP_ALIVE)
-        .h1_allow_half_closed(false)
-        .tcp_nodelay(true)
-        .disable_signals()
-        .shutdown_timeout(SHUTDOWN_SECONDS)
-        .listen(listener)?;
-    Ok(server.run())
+    let builder = Server::build().max_concurrent_connections(MAX_CONNECTIONS);
+    data::run("admin", builder, &Arc::clone(&terms), listener, move || {
+        let admin = admin.clone();
+        // What is no request is nobody's, and no metric counts it.
+        let listener = Listener::new(Arc::clone(&terms), addr, &admin.shared.node, |_, _| {});
+        (Rc::new(listener), move |request| ready(Ok(admin.serve(request))))
+    })
 }
+
+type Answer = HttpResponse<Bytes>;
 
 #[derive(Clone, Debug)]
 struct Admin {
@@ -84,7 +89,17 @@ struct Admin {
 
 impl Admin {
     /// No path reads a body yet, so none is.
-    fn answer(&self, request: &ServiceRequest) -> HttpResponse {
+    fn serve(&self, request: ServiceRequest) -> ServiceResponse<BoxBody> {
+        let conn = request.conn_data::<Rc<Conn>>().cloned();
+        let conn = conn.expect("every connection brings its state");
+        let (http, payload) = request.into_parts();
+        let serving = conn.begin(!matches!(payload, Payload::None));
+        let answer = self.answer(&http);
+        let answer = answer.map_body(|_, text| ReplyBody::new(Body::Whole(text), serving).boxed());
+        ServiceResponse::new(http, answer)
+    }
+
+    fn answer(&self, request: &HttpRequest) -> Answer {
         let headers = request.headers();
         if self.token.is_none()
             && self.addr.ip().is_loopback()
@@ -119,7 +134,7 @@ impl Admin {
         }
     }
 
-    fn api(&self, headers: &HeaderMap) -> HttpResponse {
+    fn api(&self, headers: &HeaderMap) -> Answer {
         let Some(expected) = &self.token else {
             let message = "The admin API is off; set FLOTILLA_ADMIN_TOKEN to turn it on.";
             return error(StatusCode::FORBIDDEN, "admin_disabled", message);
@@ -141,7 +156,7 @@ impl Admin {
     }
 
     /// The node as it sees itself; nothing is asked of anybody.
-    fn health(&self) -> HttpResponse {
+    fn health(&self) -> Answer {
         let snapshot = self.shared.snapshot.load();
         let phase = self.shared.lifecycle.phase();
         let providers: serde_json::Map<_, _> = snapshot
@@ -165,7 +180,7 @@ impl Admin {
         typed(status, "application/json", format!("{body}\n"))
     }
 
-    fn metrics(&self) -> HttpResponse {
+    fn metrics(&self) -> Answer {
         let bodies = i64::try_from(self.shared.body_bytes()).unwrap_or(i64::MAX);
         self.shared.metrics.body_bytes().set(bodies);
         self.shared.metrics.set_in_flight(self.shared.lifecycle.in_flight());
@@ -179,17 +194,17 @@ fn bearer(value: &HeaderValue) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> HttpResponse {
+fn error(status: StatusCode, code: &str, message: &str) -> Answer {
     let body = json!({ "error": { "code": code, "message": message } });
     typed(status, "application/json", format!("{body}\n"))
 }
 
-fn text(status: StatusCode, words: &'static str) -> HttpResponse {
+fn text(status: StatusCode, words: &'static str) -> Answer {
     typed(status, "text/plain; charset=utf-8", words.to_owned())
 }
 
-fn typed(status: StatusCode, content_type: &'static str, body: String) -> HttpResponse {
-    let mut answer = HttpResponse::new(status).set_body(actix_web::body::BoxBody::new(body));
+fn typed(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = HttpResponse::with_body(status, Bytes::from(body));
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }

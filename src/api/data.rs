@@ -2,7 +2,7 @@
 //!
 //! `actix_web::HttpServer` fixes the type of its connections, so the same pieces are put together
 //! here: actix-server accepts and spreads connections over workers, actix-http speaks HTTP/1.1 on
-//! them, and one actix-web service takes every path.
+//! them, and one actix-web service takes every path. The admin listener is put together likewise.
 
 use std::fmt;
 use std::io;
@@ -14,10 +14,11 @@ use std::time::Duration;
 use actix_http::error::DispatchError;
 use actix_http::header::HeaderValue;
 use actix_http::{HttpService, KeepAlive};
-use actix_server::Server;
+use actix_server::{Server, ServerBuilder};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::App;
-use actix_web::dev::{AppConfig, ServiceRequest};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, ServiceRequest, ServiceResponse};
 use bytes::{BufMut, BytesMut};
 use ipnet::IpNet;
 use tokio::net::TcpStream;
@@ -71,22 +72,43 @@ pub fn serve<B: Backend>(
     listener: TcpListener,
     make_worker: impl Fn() -> Rc<B> + Send + Clone + 'static,
 ) -> io::Result<Server> {
-    let addr = listener.local_addr()?;
     let config = Arc::new(config);
-    let builder = Server::build()
+    let addr = listener.local_addr()?;
+    let builder = Server::build();
+    run("data", builder, &Arc::clone(&config), listener, move || {
+        let worker = make_worker();
+        let metrics = Rc::clone(&worker);
+        let refused = move |outcome, status| {
+            metrics.metrics().request("", "", outcome, status, 0.0);
+        };
+        let listener = Listener::new(Arc::clone(&config), addr, worker.node(), refused);
+        let listener = Rc::new(listener);
+        let handler = Rc::new(Handler { listener: Rc::clone(&listener), worker });
+        (listener, move |request| Rc::clone(&handler).call(request))
+    })
+}
+
+/// Puts the pieces of actix together; `make` is called once on each worker thread.
+pub(super) fn run<H, F>(
+    name: &'static str,
+    builder: ServerBuilder,
+    config: &DataConfig,
+    listener: TcpListener,
+    make: impl Fn() -> (Rc<Listener>, H) + Send + Clone + 'static,
+) -> io::Result<Server>
+where
+    H: Fn(ServiceRequest) -> F + Clone + 'static,
+    F: Future<Output = Result<ServiceResponse<BoxBody>, actix_web::Error>> + 'static,
+{
+    let builder = builder
         .workers(config.workers.clamp(1, MAX_WORKERS))
         .disable_signals()
         .shutdown_timeout(config.shutdown.as_secs().max(1));
     let stopping = builder.graceful_shutdown_signal();
 
-    let server = builder.listen("data", listener, move || {
-        let worker = make_worker();
-        let listener = Rc::new(Listener::new(Arc::clone(&config), addr, &worker));
-        let handler =
-            Rc::new(Handler { listener: Rc::clone(&listener), worker: Rc::clone(&worker) });
-        let app = App::new().default_service(fn_service(move |request: ServiceRequest| {
-            Rc::clone(&handler).call(request)
-        }));
+    let server = builder.listen(name, listener, move || {
+        let (listener, handler) = make();
+        let app = App::new().default_service(fn_service(handler));
         let app = app.into_factory().map_err(|error| error.error_response());
         let stopping = stopping.clone();
         let http = HttpService::build()
@@ -127,12 +149,16 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    fn new<B: Backend>(config: Arc<DataConfig>, addr: SocketAddr, worker: &Rc<B>) -> Self {
-        let node = HeaderValue::from_str(worker.node());
+    /// `refused` is told the outcome and the status of each `refusal`.
+    pub(super) fn new(
+        config: Arc<DataConfig>,
+        addr: SocketAddr,
+        node: &str,
+        refused: impl Fn(&'static str, u16) + 'static,
+    ) -> Self {
+        let node = HeaderValue::from_str(node);
         let node = node.unwrap_or_else(|_| HeaderValue::from_static("unnamed"));
         let cors = Cors::new(&config.cors_origins);
-        let worker = Rc::clone(worker);
-        let refused = move |outcome, status| worker.metrics().request("", "", outcome, status, 0.0);
         Self { config, addr, node, cors, random: Random::new(), refused: Box::new(refused) }
     }
 

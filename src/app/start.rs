@@ -83,7 +83,11 @@ impl Node {
         };
         let data_server = api::serve_data(data_config(settings), data_listener, worker);
         let data_server = run(data_server, data, "FLOTILLA_LISTEN")?;
-        let admin_config = AdminConfig { token: settings.admin_token.clone() };
+        let admin_config = AdminConfig {
+            token: settings.admin_token.clone(),
+            head_timeout: settings.head_timeout,
+            write_stall: settings.write_stall,
+        };
         let admin_server = api::serve_admin(admin_config, admin_listener, Arc::clone(&shared));
         aside.push(run(admin_server, admin, "FLOTILLA_ADMIN_LISTEN")?);
         let stop_watch = CancellationToken::new();

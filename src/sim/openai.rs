@@ -124,6 +124,11 @@ impl Kind {
         }
     }
 
+    /// Whether the required field may be a list, with an answer for each.
+    const fn takes_several(self) -> bool {
+        matches!(self, Self::Completions | Self::Embeddings | Self::Moderations)
+    }
+
     /// The model where the request may leave it out.
     const fn usual_model(self) -> Option<&'static str> {
         match self {

@@ -353,6 +353,17 @@ mod tests {
         assert!(text.contains(r#"target="stays""#) && text.contains("model_not_found"), "{text}");
     }
 
+    // A name of the configuration may hold anything; it stays one value of one label.
+    #[test]
+    fn a_name_cannot_break_out_of_its_label() {
+        let metrics = Metrics::new();
+        metrics.attempt("a\"} 1\nevil{x=\"\\", "ok", 0.1);
+        let text = metrics.render();
+        assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
+        let expected = r#"flotilla_attempts_total{target="a\"} 1\nevil{x=\"\\",outcome="ok"} 1"#;
+        assert!(text.lines().any(|line| line == expected), "{text}");
+    }
+
     // T30, the series part: what a provider answers does not make series without end.
     #[test]
     fn a_status_that_is_none_makes_no_series_of_its_own() {

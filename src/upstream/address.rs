@@ -38,7 +38,8 @@ impl AddressPolicy {
         match address {
             IpAddr::V4(v4) => self.allows_v4(v4),
             IpAddr::V6(v6) => {
-                self.allows_v6(v6) && hidden_v4(v6).into_iter().all(|v4| self.allows_v4(v4))
+                let hidden = hidden_v4(v6).into_iter().chain(translated(v6));
+                self.allows_v6(v6) && hidden.into_iter().all(|v4| self.allows_v4(v4))
             }
         }
     }
@@ -92,6 +93,17 @@ fn hidden_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
+/// Further IPv4 addresses that packets to `v6` may end at. A translator for local use may have a
+/// prefix of any length (RFC 6052, section 2.2), and does not look at what is behind the address.
+/// The first octet of such an address is not 0: that is how one of another length looks.
+fn translated(v6: Ipv6Addr) -> impl Iterator<Item = Ipv4Addr> {
+    let local = v6.segments().starts_with(&[0x64, 0xff9b, 1]);
+    let [.., a, b, _, c, d, e, f, _, _, _] = v6.octets();
+    let places = [[a, b, c, d], [b, c, d, e], [c, d, e, f]];
+    let found = places.into_iter().filter(move |octets| local && octets.first() != Some(&0));
+    found.map(Ipv4Addr::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +138,9 @@ mod tests {
             "64:ff9b::169.254.169.254",
             "64:ff9b::a9fe:a9fe",
             "64:ff9b:1::169.254.169.254",
+            "64:ff9b:1:a9fe:a9:fe00:101:101",
+            "64:ff9b:1:a9:fe:a9fe:101:101",
+            "64:ff9b:1:0:a9:fea9:fe01:101",
             "2002:a9fe:a9fe::1",
             "2001:0:1:2:3:4:5601:5601",
         ] {
@@ -147,6 +162,7 @@ mod tests {
             "2606:4700::1111",
             "::ffff:127.0.0.1",
             "64:ff9b::1.1.1.1",
+            "64:ff9b:1::1.1.1.1",
         ] {
             assert!(allows(AddressPolicy::Guarded, text), "{text}");
         }

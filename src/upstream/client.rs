@@ -85,7 +85,7 @@ impl Upstream {
                     return Ok(Answer { status, headers, body });
                 }
                 // A fresh connection is never stale, so this happens once.
-                Err(_) if exchange.is_stale() => reuse = false,
+                Err(_) if exchange.is_stale(inner.config.stale_within) => reuse = false,
                 Err(error) => return Err(blame(&exchange, &error)),
             }
         }

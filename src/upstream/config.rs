@@ -19,6 +19,10 @@ pub struct Config {
     pub lifetime: Duration,
     /// How often idle connections are looked at: one that the provider closed is held that long.
     pub sweep_every: Duration,
+    /// How long after a request went out on a used connection a break without any answer still
+    /// means that the provider had closed it before. Such a request is sent once more; one that
+    /// breaks later was most likely being worked on. A few round trips are enough.
+    pub stale_within: Duration,
     /// How long sent data may stay unacknowledged, or the provider's window closed, before the
     /// connection is given up: the clock of a stalled upload.
     pub user_timeout: Duration,
@@ -34,6 +38,7 @@ impl Default for Config {
             idle_keep_alive: Duration::from_secs(30),
             lifetime: Duration::from_secs(600),
             sweep_every: Duration::from_secs(1),
+            stale_within: Duration::from_secs(3),
             user_timeout: Duration::from_secs(30),
             addresses: AddressPolicy::Guarded,
         }

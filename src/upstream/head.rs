@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 
 use super::framing::{Body, Malformed};
 
-/// The longest head, informational ones before it included.
+/// The longest head, and the most of informational ones before it.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// The names that patching leaves behind.

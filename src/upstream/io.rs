@@ -22,13 +22,15 @@ use std::mem;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_rt::net::{ActixStream, Ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::framing::{Body, Malformed};
-use super::head::{Head, Sniffed, sniff};
+use super::head::{Head, MAX_HEAD, Sniffed, sniff};
 use super::site::Site;
 use super::socket::Connection;
 
@@ -36,6 +38,7 @@ use super::socket::Connection;
 #[derive(Debug)]
 pub(super) struct Exchange {
     reused: bool,
+    begun: Instant,
     heard: Cell<bool>,
     patched: Cell<bool>,
     end: Cell<End>,
@@ -64,6 +67,8 @@ pub(super) struct Io {
     to_head: bool,
     /// Bytes of a head that is not complete.
     stash: BytesMut,
+    /// Bytes of informational heads so far.
+    interim: usize,
     /// Bytes that wait for the codec.
     out: BytesMut,
     /// What is left of the body, once the final head came.
@@ -82,6 +87,7 @@ impl Exchange {
     pub(super) fn new(reused: bool) -> Rc<Self> {
         Rc::new(Self {
             reused,
+            begun: Instant::now(),
             heard: Cell::new(false),
             patched: Cell::new(false),
             end: Cell::new(End::Open),
@@ -99,9 +105,13 @@ impl Exchange {
     }
 
     /// True where the provider had most likely closed the connection before the request came: it
-    /// was used before, and not one byte of an answer arrived.
-    pub(super) fn is_stale(&self) -> bool {
-        self.reused && !self.heard.get() && self.end.get() == End::Broken
+    /// was used before, not one byte of an answer arrived, and it broke at once. Asked when the
+    /// exchange has just failed.
+    pub(super) fn is_stale(&self, within: Duration) -> bool {
+        self.reused
+            && !self.heard.get()
+            && self.end.get() == End::Broken
+            && self.begun.elapsed() < within
     }
 }
 
@@ -121,6 +131,7 @@ impl Io {
             site: Rc::downgrade(site),
             to_head,
             stash: BytesMut::new(),
+            interim: 0,
             out: BytesMut::new(),
             body: None,
             keep: false,
@@ -155,7 +166,13 @@ impl Io {
             let sniffed = sniff(&mut self.stash, self.to_head);
             match self.check(sniffed)? {
                 Sniffed::Partial => return Ok(false),
-                Sniffed::Interim(len) => self.stash.advance(len),
+                Sniffed::Interim(len) => {
+                    self.stash.advance(len);
+                    self.interim += len;
+                    if self.interim > MAX_HEAD {
+                        return Err(self.fail(End::Malformed));
+                    }
+                }
                 Sniffed::Final(head) => {
                     let mut came = mem::take(&mut self.stash);
                     self.begin(&head);

@@ -5,6 +5,7 @@ mod bodies;
 mod browsers;
 mod clocks;
 mod framing;
+mod fuzz;
 mod hostile;
 mod peers;
 mod rig;

@@ -552,3 +552,21 @@ fn one_connection_serves_request_after_request() {
         }
     }
 }
+
+// The first run has the simulator in the node's own process: no request may ask for its memory.
+#[test]
+fn a_list_without_end_is_refused() {
+    let sim = Sim::start(Config::default());
+    for (path, field) in
+        [("/v1/embeddings", "input"), ("/v1/moderations", "input"), ("/v1/completions", "prompt")]
+    {
+        for (count, n, status) in
+            [(2048, 1, 200), (2049, 1, 400), (1 << 13, 1, 400), (17, 128, 400)]
+        {
+            // For those that make no choices, `n` is one of theirs too.
+            let body = json!({ "model": "sim", "n": n, "dimensions": 1, field: vec!["a"; count] });
+            let heard = sim.post(path, "", &body);
+            assert_eq!(heard.status(), status, "{path} {count} {n}");
+        }
+    }
+}

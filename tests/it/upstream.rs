@@ -5,6 +5,7 @@ mod bounds;
 mod connect;
 mod early;
 mod exchange;
+mod fuzz;
 mod idle;
 mod memory;
 mod mixing;

@@ -10,6 +10,10 @@ use super::Kind;
 /// The most choices one request may ask for, as with OpenAI.
 const MOST_CHOICES: u32 = 128;
 
+/// The most inputs in one request, as with OpenAI, and the most choices for all of them: an answer
+/// is made in memory.
+const MOST_INPUTS: usize = 2048;
+
 /// The fields of a request, as text of the body where they are structured.
 #[derive(Debug, Default)]
 pub(super) struct Ask<'a> {
@@ -70,6 +74,11 @@ impl<'a> Ask<'a> {
             let message = format!("n is to be between 1 and {MOST_CHOICES}");
             return Err(BadRequest { message, field: Some("n") });
         }
+        let inputs = if kind.takes_several() { ask.inputs().len() } else { 1 };
+        if inputs.saturating_mul(ask.n as usize) > MOST_INPUTS {
+            let message = format!("{MOST_INPUTS} inputs are the most, times n");
+            return Err(BadRequest { message, field: Some(kind.required()) });
+        }
         Ok(ask)
     }
 
@@ -122,7 +131,11 @@ impl<'a> Ask<'a> {
     /// How many inputs a list holds; a single text, or one list of token numbers, is one.
     pub(super) fn inputs(&self) -> Vec<&'a str> {
         let mut found = Vec::new();
-        let list = elements(self.input, |element| found.push(element));
+        let list = elements(self.input, |element| {
+            if found.len() <= MOST_INPUTS {
+                found.push(element);
+            }
+        });
         let several = found.first().is_some_and(|first| first.starts_with(['"', '[', '{']));
         if list.is_err() || !several { vec![self.input] } else { found }
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_server::ServerHandle;
 use flotilla::api::{self, AdminConfig};
@@ -14,6 +14,9 @@ use flotilla::snapshot::{Key, Snapshot, Tenant};
 use flotilla::telemetry::Metrics;
 
 use super::rig::{Client, PATIENCE};
+
+/// The clocks.
+const SHORT: Duration = Duration::from_millis(300);
 
 struct Admin {
     addr: SocketAddr,
@@ -55,7 +58,11 @@ impl Admin {
         let shared = Arc::new(shared);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = listener.local_addr().expect("bound");
-        let config = AdminConfig { token: token.map(|token| Secret::new(token.into())) };
+        let config = AdminConfig {
+            token: token.map(|token| Secret::new(token.into())),
+            head_timeout: SHORT,
+            write_stall: SHORT,
+        };
         let (ready_in, ready) = mpsc::sync_channel(1024);
         let theirs = Arc::clone(&shared);
         thread::spawn(move || {
@@ -161,4 +168,52 @@ fn unknown_paths_and_wrong_methods_are_refused() {
     client.send("POST /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let answer = client.answer();
     assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
+}
+
+// Whoever holds all connections keeps out the probes that decide whether the node lives.
+#[test]
+fn nobody_holds_a_connection_with_what_drips() {
+    let admin = Admin::start(None);
+    for (name, start, drip) in [
+        ("a first head", "GET /livez HTTP/1.1\r\nx: ", "x"),
+        ("a second head", "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\nGET", "x"),
+        (
+            "a body",
+            "POST /livez HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n",
+            "1\r\nx\r\n",
+        ),
+    ] {
+        let mut client = admin.connect();
+        client.send(start);
+        client.socket.set_read_timeout(Some(SHORT / 10)).expect("a socket");
+        let begun = Instant::now();
+        let mut piece = [0; 1024];
+        while !matches!(std::io::Read::read(&mut client.socket, &mut piece), Ok(0))
+            && std::io::Write::write_all(&mut client.socket, drip.as_bytes()).is_ok()
+        {
+            assert!(begun.elapsed() < PATIENCE, "{name} is still open");
+        }
+        assert!(begun.elapsed() >= SHORT / 2, "{name}");
+    }
+}
+
+#[test]
+fn a_scraper_that_reads_nothing_is_let_go() {
+    let admin = Admin::start(None);
+    let mut client = admin.connect();
+    // Until nothing more is taken: the answers fill the kernel's buffers.
+    client.socket.set_write_timeout(Some(SHORT * 10)).expect("a socket");
+    let ask = "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
+    let begun = Instant::now();
+    loop {
+        match std::io::Write::write_all(&mut client.socket, ask.as_bytes()) {
+            Ok(()) => assert!(begun.elapsed() < PATIENCE * 3, "it still takes requests"),
+            Err(error) => {
+                let kind = error.kind();
+                let closed = [std::io::ErrorKind::ConnectionReset, std::io::ErrorKind::BrokenPipe];
+                assert!(closed.contains(&kind), "not closed: {kind:?}");
+                break;
+            }
+        }
+    }
 }

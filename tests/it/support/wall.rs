@@ -88,6 +88,12 @@ impl Wall {
         Self::listen(Manner { early: true, play: Arc::new(play) }, tls.then(tls::identity))
     }
 
+    /// Over TLS, with a certificate for these names that is valid now or was once.
+    pub(crate) fn certified(names: &[&str], valid: bool, script: Script) -> Self {
+        let play = Arc::new(move |_: &Attempt| script.clone());
+        Self::listen(Manner { early: false, play }, Some(tls::identity_for(names, valid)))
+    }
+
     /// Plays the same script for every attempt.
     pub(crate) fn always(script: Script) -> Self {
         Self::start(move |_| script.clone())

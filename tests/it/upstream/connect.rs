@@ -168,6 +168,37 @@ fn a_certificate_that_does_not_verify_is_refused() {
     });
 }
 
+// The CA is trusted and somebody listens: only the certificate can be what is refused.
+#[test]
+fn a_certificate_for_another_name_or_another_time_is_refused() {
+    let ok = || Script::json(200, "ok");
+    for (names, valid, host, accepted) in [
+        (&["localhost"][..], true, "localhost", true),
+        (&["127.0.0.1"], true, "127.0.0.1", true),
+        (&["localhost"], true, "127.0.0.1", false),
+        (&["127.0.0.1"], true, "localhost", false),
+        (&["127.0.0.2", "*.localhost", "evil.example"], true, "127.0.0.1", false),
+        (&["*.localhost", "evil.example"], true, "localhost", false),
+        (&["localhost", "127.0.0.1"], false, "localhost", false),
+        (&["localhost", "127.0.0.1"], false, "127.0.0.1", false),
+    ] {
+        let wall = Wall::certified(names, valid, ok());
+        on_worker(async {
+            let upstream = client_of(&wall, Config::default());
+            let origin = Origin { host: host.into(), ..wall.origin() };
+            let outcome = send(&upstream, &origin).await;
+            match accepted {
+                true => assert!(outcome.is_ok(), "{names:?}, {host}: {outcome:?}"),
+                false => {
+                    let refused = matches!(outcome, Err(SendError::Tls(_)));
+                    assert!(refused, "{names:?}, {valid}, {host}: {outcome:?}");
+                    assert_eq!(wall.count(), 0, "nothing was sent");
+                }
+            }
+        });
+    }
+}
+
 #[test]
 fn the_kernel_watches_over_a_live_connection() {
     let wall = Wall::always(Script::json(200, "ok"));

@@ -1,5 +1,7 @@
 //! A connection that the provider closed while it was idle.
 
+use std::time::Duration;
+
 use flotilla::upstream::{Config, SendError};
 
 use super::{client_of, get, on_worker, read, send};
@@ -53,6 +55,28 @@ fn a_fresh_connection_is_never_retried() {
                 assert_eq!(wall.count(), 4);
             });
         }
+    }
+}
+
+// What a provider worked on for a while is not asked for twice behind everybody's back: the retry
+// is neither counted nor bounded by anyone else.
+#[test]
+fn a_connection_that_breaks_later_is_not_stale() {
+    let thinking = Duration::from_millis(200);
+    for leave in LEAVES {
+        let wall = Wall::start(move |attempt| match attempt.number {
+            0 => ok(),
+            _ => leave(Script::new().pause(thinking)),
+        });
+        on_worker(async {
+            let config = Config { stale_within: thinking / 2, ..Config::default() };
+            let upstream = client_of(&wall, config);
+            assert_eq!(get(&upstream, &wall.origin()).await, "ok");
+            let outcome = send(&upstream, &wall.origin()).await;
+            assert!(matches!(outcome, Err(SendError::Closed)), "{outcome:?}");
+            let on: Vec<_> = wall.attempts().iter().map(|it| it.connection).collect();
+            assert_eq!(on, [0, 0]);
+        });
     }
 }
 

@@ -101,6 +101,15 @@ fn what_is_not_http_is_malformed() {
             wall.attempt(0).await.closed().await;
         });
     }
+    // Informational heads without end, which a client's clocks alone would end.
+    let endless = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(2000);
+    let wall = Wall::always(Script::new().send(endless).stall());
+    on_worker(async {
+        let upstream = client_of(&wall, Config::default());
+        let outcome = send(&upstream, &wall.origin()).await;
+        assert!(matches!(outcome, Err(SendError::Malformed)), "{outcome:?}");
+        wall.attempt(0).await.closed().await;
+    });
     let bytes = format!("{CHUNKED}5\r\nhello\r\n?");
     let wall = Wall::always(Script::new().send(bytes).stall());
     on_worker(async {

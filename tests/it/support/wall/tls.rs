@@ -14,6 +14,11 @@ pub(super) struct Identity {
 
 /// Makes a CA, and a certificate for `localhost` and `127.0.0.1`.
 pub(super) fn identity() -> Identity {
+    identity_for(&["localhost", "127.0.0.1"], true)
+}
+
+/// Makes a CA, and a certificate for these names, which is valid now or was once.
+pub(super) fn identity_for(names: &[&str], valid: bool) -> Identity {
     let ca_key = KeyPair::generate().expect("a key");
     let mut ca = CertificateParams::new(Vec::new()).expect("no names");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -21,8 +26,11 @@ pub(super) fn identity() -> Identity {
     let issuer = Issuer::new(ca, ca_key);
 
     let key = KeyPair::generate().expect("a key");
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let leaf = CertificateParams::new(names).expect("good names");
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut leaf = CertificateParams::new(names).expect("good names");
+    if !valid {
+        leaf.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    }
     let leaf = leaf.signed_by(&key, &issuer).expect("a certificate");
 
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
