@@ -7,10 +7,6 @@ use flotilla::app;
 use flotilla::cli::{self, Command};
 use flotilla::config::Env;
 
-/// A request makes dozens of small, short-lived allocations on the thread that frees them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     let command = match cli::parse(std::env::args_os(), &mut out, &mut err) {
