@@ -144,7 +144,8 @@ async function main() {
   const keys = { SDK_KEY: "fl-sdk", SDK_OLD_KEY: "fl-old", SDK_NARROW_KEY: "fl-narrow" };
   // Slow enough that a stream comes in pieces.
   const paced = { ...own, FLOTILLA_SIM_TOKEN_INTERVAL: "5ms" };
-  const sim = await start("sim", ["sim"], paced, /simulated providers on (?<url>http:\/\/[^/]+)\/v1/);
+  const simulating = /simulated providers on (?<url>http:..[^/]+).v1/;
+  const sim = await start("sim", ["sim"], paced, simulating);
   const [open, keyed] = await Promise.all([
     start("open", ["serve"], own, serving),
     start(
@@ -204,7 +205,8 @@ async function main() {
     else console.error(`--- ${name} said:\n${said}\nsdk: ${name}: FAILED (${code}), ${seconds} s`);
   }
   const failed = results.some(({ ok }) => !ok);
-  if (failed) [keyed, open].forEach(({ name, said }) => console.error(`--- ${name} said:\n${said}`));
+  const show = ({ name, said }) => console.error(`--- ${name} said:\n${said}`);
+  if (failed) [keyed, open].forEach(show);
   await Promise.all([stopNode(open), stopNode(keyed)]);
   provider.stop();
   pages.stop();
