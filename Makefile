@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
+# Where the clients that tests use are installed, in the versions that tests/sdk names.
+SDK := target/sdk
 # `make run PROFILE=release` for one that is fast to run instead of fast to build.
 PROFILE ?= dev
 
@@ -17,8 +19,15 @@ run: need-cargo ## Build and run one node; it prints the exact curl to try. Need
 	$(CARGO) run --profile $(PROFILE) -- serve
 
 .PHONY: test
-test: need-cargo ## Run all tests.
+test: need-cargo need-clients ## Run all tests: those in Rust, then those with real clients (sdk).
 	$(CARGO) test
+	@$(MAKE) --no-print-directory sdk
+
+.PHONY: sdk
+sdk: need-cargo need-clients $(SDK)/python/.installed $(SDK)/node/.installed
+sdk: ## Run OpenAI's SDKs, curl and a browser against a node.
+	$(CARGO) build --quiet
+	node tests/sdk/run.mjs target/debug/flotilla $(SDK)
 
 .PHONY: check
 check: need-cargo need-deny ## Format, lints, documentation, dependencies, architecture.
@@ -48,6 +57,32 @@ need-cargo:
 .PHONY: need-curl
 need-curl:
 	@command -v curl >/dev/null || $(call apt,curl,curl)
+
+# The clients of `make sdk`, again only when their list has changed.
+
+PYTHON ?= python3
+
+$(SDK)/python/.installed: tests/sdk/python/requirements.txt
+	@echo "installing the Python SDK, once, in $(@D)"
+	@rm -rf $(@D) && mkdir -p $(@D) && $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(SDK)/node/.installed: $(addprefix tests/sdk/node/,package.json package-lock.json .npmrc)
+	@echo "installing the Node SDKs, once, in $(@D)"
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && npm ci --silent --no-progress
+	@touch $@
+
+.PHONY: need-clients
+need-clients: need-curl
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call apt,python3 python3-venv,Python 3 with venv)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "missing: Python 3.11 or newer; PYTHON=... names one" >&2; exit 69; }
+	@command -v npm >/dev/null || $(call apt,nodejs npm,Node.js with npm)
+	@node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' || { \
+	  echo "missing: Node.js 20 or newer, from https://nodejs.org" >&2; exit 69; }
+	@command -v chromium chromium-browser google-chrome >/dev/null || $(call apt,chromium,Chromium)
 
 .PHONY: need-deny
 need-deny: need-cargo

@@ -60,10 +60,15 @@ impl Exchange {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
         listener.cors().admit(&mut headers, self.origin);
-        if let Some(id) = self.client_id {
-            headers.insert(CLIENT_REQUEST_ID, id);
+        let id = id_value(self.id);
+        // What SDKs show as the request's id, to be quoted to whoever helps: the client's own, else
+        // the provider's, else ours.
+        if let Some(clients) = self.client_id {
+            headers.insert(CLIENT_REQUEST_ID, clients);
+        } else if !headers.contains_key(CLIENT_REQUEST_ID) {
+            headers.insert(CLIENT_REQUEST_ID, id.clone());
         }
-        headers.insert(REQUEST_ID, id_value(self.id));
+        headers.insert(REQUEST_ID, id);
         headers.insert(NODE, listener.node().clone());
 
         let open_ended = self.old && matches!(body, Body::Stream { len: None, .. });
