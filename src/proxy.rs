@@ -14,6 +14,7 @@ mod route;
 mod select;
 mod settle;
 mod shared;
+mod spans;
 mod tap;
 #[cfg(test)]
 mod testing;
@@ -103,6 +104,7 @@ where
     let Received { bytes, hold } =
         receive::receive(shared.config, &shared.bodies, &request.headers, body).await?;
     let envelope = read_envelope(&request, &bytes).await?;
+    account.asked(&envelope.model);
     let pool = route::route(&snapshot, &key, &envelope.model)?;
     account.routed(&pool);
     let deadline = request.received + pool.timeouts.total;

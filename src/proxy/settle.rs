@@ -13,10 +13,12 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::request::Request;
 use super::shared::Shared;
+use super::spans;
 use super::tap::Tap;
 use crate::domain::{InFlight, RequestId, Usage};
 use crate::provider::Endpoint;
 use crate::snapshot::{Key, Pool, Target};
+use crate::telemetry::{AttemptSpan, RequestSpan};
 
 /// The outcome of a request whose client left before its end.
 pub(super) const CLIENT_GONE: &str = "client_gone";
@@ -27,6 +29,8 @@ pub(super) const OK: &str = "ok";
 #[derive(Debug)]
 pub(super) struct Trial {
     shared: Arc<Shared>,
+    id: RequestId,
+    endpoint: Endpoint,
     pub(super) target: Arc<Target>,
     started: Instant,
     input_bytes: u64,
@@ -35,6 +39,7 @@ pub(super) struct Trial {
     outcome: &'static str,
     charged: bool,
     totals: Totals,
+    span: Option<Box<AttemptSpan>>,
 }
 
 /// What all attempts of a request used together; shared between its guards.
@@ -48,10 +53,25 @@ impl Trial {
         self.charged = charged;
     }
 
+    /// Tells the provider which trace this attempt belongs to.
+    pub(super) fn pass_trace(&self, caller: &HeaderMap, to: &mut HeaderMap) {
+        self.shared.traces.pass_on(self.span.as_deref(), self.id, caller, to);
+    }
+
+    /// Notes the status of the provider's answer.
+    pub(super) fn answered(&mut self, status: u16) {
+        if let Some(span) = &mut self.span {
+            span.answered(status);
+        }
+    }
+
     /// Records the time from the attempt's start to its first content.
-    pub(super) fn first_content(&self) {
-        let seconds = self.started.elapsed().as_secs_f64();
-        self.shared.metrics.first_token(&self.target.name, seconds);
+    pub(super) fn first_content(&mut self) {
+        let elapsed = self.started.elapsed();
+        self.shared.metrics.first_token(&self.target.name, elapsed.as_secs_f64());
+        if let Some(span) = &mut self.span {
+            span.first_content(elapsed);
+        }
     }
 
     fn usage(&self) -> Usage {
@@ -80,6 +100,9 @@ impl Drop for Trial {
             reasoning_tokens: before.reasoning_tokens.saturating_add(usage.reasoning_tokens),
             estimated: before.estimated || usage.estimated,
         });
+        if let Some(span) = self.span.take() {
+            spans::end_attempt(*span, self.endpoint, &self.target, self.outcome, usage);
+        }
     }
 }
 
@@ -99,6 +122,7 @@ pub(super) struct Account {
     status: u16,
     outcome: &'static str,
     totals: Totals,
+    span: Option<Box<RequestSpan>>,
     _in_flight: InFlight,
 }
 
@@ -120,6 +144,7 @@ impl Account {
             status: 0,
             outcome: CLIENT_GONE,
             totals: Totals::default(),
+            span: shared.traces.request(request.id, &request.headers),
             _in_flight: shared.lifecycle.enter(),
         }
     }
@@ -127,6 +152,13 @@ impl Account {
     /// Notes who asks.
     pub(super) fn authenticated(&mut self, key: &Arc<Key>) {
         self.key = Some(Arc::clone(key));
+    }
+
+    /// Notes the model that is asked for.
+    pub(super) fn asked(&mut self, model: &str) {
+        if let Some(span) = &mut self.span {
+            span.asked(model);
+        }
     }
 
     /// Notes where the request goes.
@@ -140,6 +172,8 @@ impl Account {
         self.target = Some(Arc::clone(target));
         Trial {
             shared: Arc::clone(&self.shared),
+            id: self.id,
+            endpoint: self.endpoint,
             target: Arc::clone(target),
             started: Instant::now(),
             input_bytes,
@@ -147,6 +181,7 @@ impl Account {
             outcome: CLIENT_GONE,
             charged: true,
             totals: Totals::clone(&self.totals),
+            span: self.span.as_ref().map(|span| span.attempt(self.attempts)),
         }
     }
 
@@ -208,6 +243,20 @@ impl Drop for Account {
             estimated = usage.estimated,
             "request"
         );
+        if let Some(span) = self.span.take() {
+            let names = spans::Names {
+                tenant: self.key.as_ref().map(|key| &key.tenant.name),
+                pool: self.pool.as_ref().map(|pool| &pool.name),
+                target: self.target.as_ref().map(|target| &target.name),
+            };
+            let ended = spans::Ended {
+                attempts: self.attempts,
+                status: self.status,
+                outcome: self.outcome,
+                usage,
+            };
+            spans::end_request(*span, self.endpoint, names, ended);
+        }
     }
 }
 

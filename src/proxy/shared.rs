@@ -10,7 +10,7 @@ use super::receive::Budget;
 use crate::domain::{Lifecycle, Random};
 use crate::policy::retry::RetryBudget;
 use crate::snapshot::Snapshot;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Traces};
 use crate::upstream::Upstream;
 
 /// The settings of the request's life.
@@ -33,6 +33,8 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Spans of requests and attempts.
+    pub traces: Traces,
     /// Where the node stands in its life.
     pub lifecycle: Arc<Lifecycle>,
     /// The node's id, as answers carry it.
@@ -59,12 +61,19 @@ impl Shared {
             config,
             snapshot: ArcSwap::new(snapshot),
             metrics,
+            traces: Traces::off(),
             lifecycle,
             node,
             bodies: Arc::new(Budget::new(config.body_budget)),
             requests: AtomicU64::new(0),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
         }
+    }
+
+    /// The same node, with these traces.
+    #[must_use]
+    pub fn with_traces(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Bytes of request bodies in flight.
