@@ -6,4 +6,5 @@ mod config;
 mod listener;
 mod sim;
 mod support;
+mod traces;
 mod upstream;

@@ -96,7 +96,8 @@ pub struct AttemptFacts<'a> {
 impl RequestSpan {
     /// Starts the span, on the dispatcher that is in force.
     pub(super) fn start(id: RequestId, parent: Option<SpanContext>) -> Self {
-        let span = tracing::info_span!(target: TARGET, parent: None, "request", otel.kind = "server");
+        let span =
+            tracing::info_span!(target: TARGET, parent: None, "request", otel.kind = "server");
         if let Some(parent) = parent {
             // It can only fail for a span that has begun, and this one has not.
             span.set_parent(Context::new().with_remote_span_context(parent)).ok();
@@ -118,7 +119,8 @@ impl RequestSpan {
         // A parent in the sense of `tracing` would be given back to whatever dispatcher is in force
         // when the attempt ends, which is not this span's.
         let dispatch = self.span.with_subscriber(|(_, dispatch)| dispatch.clone());
-        let new = || tracing::info_span!(target: TARGET, parent: None, "attempt", otel.kind = "client");
+        let new =
+            || tracing::info_span!(target: TARGET, parent: None, "attempt", otel.kind = "client");
         let span = match dispatch {
             Some(dispatch) => tracing::dispatcher::with_default(&dispatch, new),
             None => Span::none(),
