@@ -1,5 +1,6 @@
 //! The composition root: builds a node from its settings, runs it, and lets it leave.
 
+mod collector;
 mod run;
 mod start;
 
@@ -23,6 +24,10 @@ pub use start::StartError;
 const CLOSING: Duration = Duration::from_secs(12);
 /// The same for the admin server and the simulator, which have nothing to finish.
 const CLOSING_ASIDE: Duration = Duration::from_secs(3);
+
+/// How long the last spans may take to their collector. Together with all else that a process does
+/// at its end it stays below the five seconds after which supervisors get impatient.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// A node that serves. It is built inside an actix `System`, whose thread runs its servers.
 #[derive(Debug)]
@@ -86,5 +91,8 @@ impl Node {
         if let Some(watch) = self.watch {
             drop(timeout(CLOSING_ASIDE, watch).await);
         }
+        // The exporter blocks while it ends, so it does on a thread without a runtime.
+        let traces = self.shared.traces.clone();
+        drop(tokio::task::spawn_blocking(move || traces.shutdown(LAST_SPANS)).await);
     }
 }

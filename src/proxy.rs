@@ -14,6 +14,7 @@ mod route;
 mod select;
 mod settle;
 mod shared;
+mod spans;
 mod tap;
 #[cfg(test)]
 mod testing;
@@ -112,6 +113,7 @@ where
     let received = receive::receive(shared.config, &shared.bodies, &request.headers, body).await?;
     let (envelope, Received { bytes, hold }) =
         read_envelope(&request, received, &shared.reading).await?;
+    account.asked(&envelope.model);
     let pool = route::route(&snapshot, &key, &envelope.model)?;
     account.routed(&pool);
     let deadline = request.received + pool.timeouts.total;

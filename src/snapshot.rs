@@ -50,6 +50,8 @@ pub struct Provider {
     pub credential: Option<Secret>,
     /// Whether streams may be asked to end with a usage chunk.
     pub usage_in_stream: bool,
+    /// Whether it is told which trace a request belongs to.
+    pub trace_context: bool,
     /// False where a variable that its credential needs is missing on this node.
     pub enabled: bool,
 }

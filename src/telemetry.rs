@@ -1,9 +1,14 @@
-//! What the node says about itself: metrics, with every name in one place, and logs.
+//! What the node says about itself: metrics, with every name in one place, logs, and traces.
 //!
-//! Neither may ever slow a request down or hold anything of a prompt, an answer or a key.
+//! None of them may ever slow a request down or hold anything of a prompt, an answer or a key.
 
 pub mod log;
 mod metrics;
 mod series;
+mod trace;
 
 pub use metrics::Metrics;
+pub use trace::{
+    AttemptFacts, AttemptSpan, RequestFacts, RequestSpan, SamplerConfig, TraceAnswer, TraceConfig,
+    TraceCounts, TraceError, TraceSendError, TraceSender, Traces,
+};

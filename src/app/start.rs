@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_server::Server;
+use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
+use super::collector::Collector;
 use super::{Node, Running};
 use crate::api::{self, AdminConfig, DataConfig};
 use crate::config::{self, DocumentFault, Env, Fault, Loaded, Settings, Warning, Watch};
@@ -18,7 +20,7 @@ use crate::fleet::config_watch::{self, Report};
 use crate::proxy::{self, Shared, Worker};
 use crate::sim;
 use crate::snapshot::Snapshot;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TraceError, Traces};
 use crate::upstream::{self, TlsError, Upstream};
 
 /// How often the fleet document is looked at. A change is in force with the second look that sees
@@ -37,6 +39,12 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
+    /// A thread cannot be started.
+    #[error("cannot start the thread that exports traces")]
+    Thread(#[source] io::Error),
     /// A port cannot be bound.
     #[error("cannot listen on {addr}; is another process there? set {setting}")]
     Listen {
@@ -73,7 +81,7 @@ impl Node {
         };
         let (data_listener, data) = listen(settings.listen, "FLOTILLA_LISTEN")?;
         let (admin_listener, admin) = listen(settings.admin_listen, "FLOTILLA_ADMIN_LISTEN")?;
-        let shared = share(settings, loaded);
+        let shared = share(settings, loaded, traces(settings, &tls)?);
         let worker = {
             let shared = Arc::clone(&shared);
             move || {
@@ -119,18 +127,26 @@ fn without_document(env: &Env, sim: SocketAddr) -> Result<Loaded, Vec<DocumentFa
     Ok(Loaded { snapshot, warnings })
 }
 
-fn share(settings: &Settings, loaded: Loaded) -> Arc<Shared> {
+/// Starts the exporter of traces, where there is a collector.
+fn traces(settings: &Settings, tls: &Arc<ClientConfig>) -> Result<Traces, StartError> {
+    let Some(config) = &settings.traces else { return Ok(Traces::off()) };
+    let collector = Collector::start(config, Arc::clone(tls)).map_err(StartError::Thread)?;
+    Ok(Traces::start(config, Arc::new(collector))?)
+}
+
+fn share(settings: &Settings, loaded: Loaded, traces: Traces) -> Arc<Shared> {
     let config = proxy::Config {
         body_limit: settings.body_limit as u64,
         body_budget: settings.body_budget as u64,
         body_stall: settings.body_stall,
     };
-    let metrics = Metrics::new();
+    let metrics = Metrics::new().with_traces(&traces);
     warn(&loaded.warnings);
     metrics.revision(i64::try_from(loaded.snapshot.revision).unwrap_or(i64::MAX));
     let lifecycle = Arc::new(Lifecycle::new());
     let node = settings.node_id.as_str().into();
-    Arc::new(Shared::new(config, Arc::new(loaded.snapshot), metrics, lifecycle, node))
+    let shared = Shared::new(config, Arc::new(loaded.snapshot), metrics, lifecycle, node);
+    Arc::new(shared.with_traces(traces))
 }
 
 fn data_config(settings: &Settings) -> DataConfig {

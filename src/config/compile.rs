@@ -134,6 +134,7 @@ impl Compiler<'_> {
             base,
             credential: credential.and_then(Result::ok),
             usage_in_stream: spec.usage_in_stream,
+            trace_context: spec.trace_context,
             enabled,
         }
     }

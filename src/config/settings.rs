@@ -4,6 +4,7 @@
 //! reported together, before any port is bound.
 
 mod layers;
+mod otel;
 mod parse;
 mod reader;
 
@@ -18,6 +19,7 @@ use super::fault::{Fault, Warning};
 use crate::domain::Secret;
 use crate::sim::Config as SimConfig;
 use crate::snapshot::Snapshot;
+use crate::telemetry::TraceConfig;
 use parse::{DAY, HOUR};
 use reader::Reader;
 
@@ -66,6 +68,8 @@ pub struct Settings {
     pub log: String,
     /// How logs are written.
     pub log_format: LogFormat,
+    /// Where traces go; none where the standard variables name no collector.
+    pub traces: Option<TraceConfig>,
     /// Unready but serving.
     pub lame_duck: Duration,
     /// The longest wait for requests in flight.
@@ -107,13 +111,14 @@ impl Settings {
     pub fn load(env: &Env) -> Result<(Self, Vec<Warning>), Vec<Fault>> {
         let mut read = Reader::new(env);
         let above_zero = Duration::from_millis(1);
-        let settings = Self {
+        let mut settings = Self {
             listen: read.with("listen", parse::address),
             admin_listen: read.with("admin_listen", parse::address),
             admin_token: read.secret("admin_token", parse::header_text),
             admin_url: read.with("admin_url", parse::url),
             config: read.optional("config").map(PathBuf::from),
             node_id: read.optional_with("node_id", parse::label).unwrap_or_else(|| node_id(env)),
+            traces: None,
             zone: read.optional_with("zone", parse::label),
             region: read.optional_with("region", parse::label),
             workers: read.workers("workers"),
@@ -142,6 +147,7 @@ impl Settings {
                 seed: read.optional_with("sim_seed", parse::number),
             },
         };
+        settings.traces = otel::read(&mut read, env, &settings.node_id);
         read.optional_with("redis_url", parse::redis_url);
         read.with("redis_prefix", parse::label);
         for name in ["redis_deadline", "max_stale", "lease_ttl", "tick", "node_ttl"] {

@@ -15,6 +15,12 @@ impl RequestId {
         Self(bits)
     }
 
+    /// The random bits themselves.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// The id as 32 lower-case hexadecimal digits, without allocating.
     #[must_use]
     pub fn to_hex(self) -> [u8; 32] {

@@ -93,10 +93,14 @@ impl Exchange {
         let clock = if self.envelope.stream { timeouts.first_token } else { timeouts.answer };
         let deadline = (Instant::now() + clock).min(self.deadline);
         let provider = &target.provider;
+        let mut headers = openai::request_headers(&self.headers, provider.credential.as_ref());
+        if provider.trace_context {
+            trial.pass_trace(&self.headers, &mut headers);
+        }
         let call = Call {
             method: Method::POST,
             path: format!("{}{}", provider.base.prefix, self.endpoint.path()),
-            headers: openai::request_headers(&self.headers, provider.credential.as_ref()),
+            headers,
             body: payload,
             connect: timeouts.connect,
         };
@@ -106,6 +110,7 @@ impl Exchange {
             Ok(Err(error)) => return Err(Failed::send(&error, &mut trial)),
             Err(_) => return Err(Failed::timeout(clock, self.deadline, &mut trial)),
         };
+        trial.answered(answer.status.as_u16());
         if !answer.status.is_success() {
             return Err(Failed::answered(answer, deadline, &mut trial).await);
         }

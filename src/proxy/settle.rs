@@ -15,10 +15,12 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::request::Request;
 use super::shared::Shared;
+use super::spans;
 use super::tap::Tap;
 use crate::domain::{Code, InFlight, Phase, RequestId, Usage};
 use crate::provider::Endpoint;
 use crate::snapshot::{Key, Pool, Target};
+use crate::telemetry::{AttemptSpan, RequestSpan};
 
 /// The outcome of a request or an attempt that went well.
 pub(super) const OK: &str = "ok";
@@ -27,15 +29,17 @@ pub(super) const OK: &str = "ok";
 #[derive(Debug)]
 pub(super) struct Trial {
     shared: Arc<Shared>,
+    id: RequestId,
+    endpoint: Endpoint,
     pub(super) target: Arc<Target>,
     started: Instant,
-    endpoint: Endpoint,
     input_bytes: u64,
     /// What the answer brought so far.
     pub(super) tap: Option<Tap>,
     outcome: Option<&'static str>,
     charged: bool,
     totals: Totals,
+    span: Option<Box<AttemptSpan>>,
 }
 
 /// What all attempts of a request used together; shared between its guards.
@@ -49,10 +53,25 @@ impl Trial {
         self.charged = charged;
     }
 
+    /// Tells the provider which trace this attempt belongs to.
+    pub(super) fn pass_trace(&self, caller: &HeaderMap, to: &mut HeaderMap) {
+        self.shared.traces.pass_on(self.span.as_deref(), self.id, caller, to);
+    }
+
+    /// Notes the status of the provider's answer.
+    pub(super) fn answered(&mut self, status: u16) {
+        if let Some(span) = &mut self.span {
+            span.answered(status);
+        }
+    }
+
     /// Records the time from the attempt's start to its first content.
-    pub(super) fn first_content(&self) {
-        let seconds = self.started.elapsed().as_secs_f64();
-        self.shared.metrics.first_token(&self.target.name, seconds);
+    pub(super) fn first_content(&mut self) {
+        let elapsed = self.started.elapsed();
+        self.shared.metrics.first_token(&self.target.name, elapsed.as_secs_f64());
+        if let Some(span) = &mut self.span {
+            span.first_content(elapsed);
+        }
     }
 
     fn usage(&self) -> Usage {
@@ -84,6 +103,9 @@ impl Drop for Trial {
             reasoning_tokens: before.reasoning_tokens.saturating_add(usage.reasoning_tokens),
             estimated: before.estimated || usage.estimated,
         });
+        if let Some(span) = self.span.take() {
+            spans::end_attempt(*span, self.endpoint, &self.target, outcome, usage);
+        }
     }
 }
 
@@ -112,6 +134,7 @@ pub(super) struct Account {
     status: Status,
     outcome: Option<&'static str>,
     totals: Totals,
+    span: Option<Box<RequestSpan>>,
     _in_flight: InFlight,
 }
 
@@ -132,6 +155,7 @@ impl Account {
             status: Status::default(),
             outcome: None,
             totals: Totals::default(),
+            span: shared.traces.request(request.id, &request.headers),
             _in_flight: shared.lifecycle.enter(),
         }
     }
@@ -139,6 +163,13 @@ impl Account {
     /// Notes who asks.
     pub(super) fn authenticated(&mut self, key: &Arc<Key>) {
         self.key = Some(Arc::clone(key));
+    }
+
+    /// Notes the model that is asked for.
+    pub(super) fn asked(&mut self, model: &str) {
+        if let Some(span) = &mut self.span {
+            span.asked(model);
+        }
     }
 
     /// Notes where the request goes. From here on it counts for the retry budget: what strangers
@@ -154,14 +185,16 @@ impl Account {
         self.target = Some(Arc::clone(target));
         Trial {
             shared: Arc::clone(&self.shared),
+            id: self.id,
+            endpoint: self.endpoint,
             target: Arc::clone(target),
             started: Instant::now(),
-            endpoint: self.endpoint,
             input_bytes,
             tap: None,
             outcome: None,
             charged: true,
             totals: Totals::clone(&self.totals),
+            span: self.span.as_ref().map(|span| span.attempt(self.attempts)),
         }
     }
 
@@ -224,6 +257,15 @@ impl Drop for Account {
             estimated = usage.estimated,
             "request"
         );
+        if let Some(span) = self.span.take() {
+            let names = spans::Names {
+                tenant: self.key.as_ref().map(|key| &key.tenant.name),
+                pool: self.pool.as_ref().map(|pool| &pool.name),
+                target: self.target.as_ref().map(|target| &target.name),
+            };
+            let ended = spans::Ended { attempts: self.attempts, status, outcome, usage };
+            spans::end_request(*span, self.endpoint, names, ended);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::receive::Budget;
 use crate::domain::{Lifecycle, Random};
 use crate::policy::retry::RetryBudget;
 use crate::snapshot::Snapshot;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Traces};
 use crate::upstream::Upstream;
 
 /// The settings of the request's life.
@@ -36,6 +36,8 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Spans of requests and attempts.
+    pub traces: Traces,
     /// Where the node stands in its life.
     pub lifecycle: Arc<Lifecycle>,
     /// The node's id, as answers carry it.
@@ -66,6 +68,7 @@ impl Shared {
             config,
             snapshot: ArcSwap::new(snapshot),
             metrics,
+            traces: Traces::off(),
             lifecycle,
             node,
             bodies: Arc::new(Budget::new(config.body_budget)),
@@ -73,6 +76,12 @@ impl Shared {
             requests: AtomicU64::new(0),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
         }
+    }
+
+    /// The same node, with these traces.
+    #[must_use]
+    pub fn with_traces(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Bytes of request bodies in flight.

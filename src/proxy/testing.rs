@@ -31,6 +31,7 @@ pub(super) fn pool(name: &str, tiers: &[&[&str]]) -> Arc<Pool> {
         base: "http://127.0.0.1:1/v1".parse().expect("a base URL"),
         credential: None,
         usage_in_stream: true,
+        trace_context: false,
         enabled: true,
     });
     let mut index = 0;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -18,6 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::log;
 use super::series::{Name, Names, Series};
+use super::trace::Traces;
 use crate::domain::Usage;
 
 /// From a cached answer of a moderation model to a long reasoning stream at the total time limit.
@@ -94,6 +96,26 @@ impl Collector for DroppedLogLines {
         let help = "Log lines thrown away because the reader of the log was too slow";
         let kind = dropped.metric_type();
         dropped.encode(encoder.encode_descriptor("log_lines_dropped", help, None, kind)?)
+    }
+}
+
+/// What became of the spans of traces.
+#[derive(Debug)]
+struct Spans(Traces);
+
+impl Collector for Spans {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let Some(counts) = self.0.counts() else { return Ok(()) };
+        let help = "Spans of traces: taken by the collector, failed to be, or dropped unsent";
+        let kind = MetricType::Counter;
+        let mut metric = encoder.encode_descriptor("trace_spans", help, None, kind)?;
+        let outcomes =
+            [("exported", counts.exported), ("failed", counts.failed), ("dropped", counts.dropped)];
+        for (outcome, spans) in outcomes {
+            let labels = OutcomeLabels { outcome };
+            ConstCounter::new(spans).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -184,6 +206,13 @@ impl Metrics {
             revision,
             loaded: Mutex::new(None),
         }
+    }
+
+    /// The same metrics, with those of these traces.
+    #[must_use]
+    pub fn with_traces(mut self, traces: &Traces) -> Self {
+        self.registry.register_collector(Box::new(Spans(traces.clone())));
+        self
     }
 
     /// All metrics as text, of the type `Self::CONTENT_TYPE`.

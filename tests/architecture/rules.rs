@@ -89,6 +89,11 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("governor", &["store"]),
     ("prometheus_client", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_http", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("tracing_opentelemetry", &["telemetry"]),
     // The command line is main's; clippy.toml keeps variables out of it.
     ("std::env", &["config", "main"]),
     ("std::fs", &["config", "cli", "app"]),

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod mutated;
+mod otel;
 mod reload;
 mod scratch;
 mod settings;

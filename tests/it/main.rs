@@ -18,4 +18,5 @@ mod security;
 mod sim;
 mod streams;
 mod support;
+mod traces;
 mod upstream;

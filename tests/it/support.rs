@@ -3,6 +3,7 @@
 pub(crate) mod blackhole;
 pub(crate) mod chaos;
 pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod document;
 pub(crate) mod eventually;
 pub(crate) mod node;

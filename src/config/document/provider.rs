@@ -20,6 +20,10 @@ pub(in crate::config) struct Provider {
     /// Whether streams may be asked to end with their usage; `false` for servers that refuse it.
     #[serde(default = "yes")]
     pub(in crate::config) usage_in_stream: bool,
+    /// Whether it is sent `traceparent` and `tracestate`, so that its own spans join a request's
+    /// trace. Off, because a vendor has no business with them; for servers of one's own.
+    #[serde(default)]
+    pub(in crate::config) trace_context: bool,
 }
 
 fn yes() -> bool {

@@ -109,9 +109,6 @@ impl Reader {
         for (name, value) in env.iter() {
             let ours = name.starts_with(PREFIX) && name != FILE;
             if !ours || INJECTED.iter().any(|injected| name.starts_with(injected)) {
-                if name.starts_with("OTEL_EXPORTER_") && name.ends_with("_ENDPOINT") {
-                    self.warn(name, "is set, but tracing is not served yet", None);
-                }
                 continue;
             }
             if names.iter().any(|known| known == name) {
