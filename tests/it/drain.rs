@@ -346,7 +346,8 @@ async fn a_rolling_restart_loses_no_request() {
         let events = Script::sse_head().event(content).pause(Duration::from_millis(60));
         events.event(content).done()
     });
-    let env = [("FLOTILLA_LAME_DUCK", "300ms"), ("FLOTILLA_DRAIN_LIMIT", NEVER)];
+    // Long enough for this balancer to look elsewhere, on a machine that is busy with other tests.
+    let env = [("FLOTILLA_LAME_DUCK", "3s"), ("FLOTILLA_DRAIN_LIMIT", NEVER)];
     let mut fleet = spawn_fleet(0, 3, &document(&wall), &env);
     let shared = fleet.document.display().to_string();
     let env = [env[0], env[1], ("FLOTILLA_CONFIG", shared.as_str())];
