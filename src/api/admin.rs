@@ -125,7 +125,10 @@ impl Admin {
         match path {
             "/livez" => text(StatusCode::OK, probe::LIVE),
             "/readyz" => {
-                let (status, words) = probe::ready(self.shared.lifecycle.phase());
+                let (status, words) = probe::ready(
+                    self.shared.lifecycle.phase(),
+                    self.shared.snapshot.load().can_serve(),
+                );
                 text(status, words)
             }
             "/healthz" => self.health(),

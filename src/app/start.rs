@@ -184,8 +184,13 @@ fn run(
 }
 
 async fn watch_document(shared: Arc<Shared>, watch: Watch, stop: CancellationToken) {
+    let mut had_keys = shared.snapshot.load().has_keys();
     let report = |report| match report {
         Report::Changed { snapshot, warnings } => {
+            if had_keys && !snapshot.has_keys() {
+                tracing::warn!("the document has no keys any more: every request is accepted");
+            }
+            had_keys = snapshot.has_keys();
             tracing::info!(
                 revision = snapshot.revision,
                 checksum = &*snapshot.checksum,
@@ -199,7 +204,9 @@ async fn watch_document(shared: Arc<Shared>, watch: Watch, stop: CancellationTok
         Report::Invalid(faults) => {
             shared.metrics.reload("invalid");
             for fault in faults {
-                tracing::error!("the changed fleet document is not served: {fault}");
+                tracing::error!(
+                    "the changed fleet document is not served, the one before it stays: {fault}"
+                );
             }
         }
     };

@@ -84,7 +84,8 @@ fn subscriber(
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(queue);
     match format {
         Format::Text => Box::new(builder.finish()),
-        Format::Json => Box::new(builder.json().flatten_event(true).finish()),
+        // The module that speaks is left out: `target` is where a request went.
+        Format::Json => Box::new(builder.json().flatten_event(true).with_target(false).finish()),
     }
 }
 
