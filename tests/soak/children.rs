@@ -40,8 +40,8 @@ pub(crate) struct Node {
     child: Child,
 }
 
-/// Starts the binary; the first word of each kind that `find` reads out of its log.
-fn start<T: Send + 'static>(
+/// Starts the binary; what `find` reads out of its log, as soon as it is there.
+fn start<T: std::fmt::Debug + Send + 'static>(
     argument: &str,
     env: &[(&str, &str)],
     find: impl Fn(&str) -> Option<T> + Send + 'static,
@@ -68,7 +68,8 @@ fn start<T: Send + 'static>(
         found.try_send(Err(seen)).ok();
     });
     let first = first.recv_timeout(Duration::from_secs(30)).expect("it starts in time");
-    (child, first.unwrap_or_else(|log| panic!("flotilla {argument} ended:\n{log}")))
+    assert!(first.is_ok(), "flotilla {argument} ended: {first:?}");
+    (child, first.expect("it was just seen to be"))
 }
 
 impl Simulator {
