@@ -29,6 +29,13 @@ sdk: ## Run OpenAI's SDKs, curl and a browser against a node.
 	$(CARGO) build --quiet
 	node tests/sdk/run.mjs target/debug/flotilla $(SDK)
 
+# How long `make soak` takes.
+MINUTES ?= 10
+
+.PHONY: soak
+soak: need-cargo ## Load a node with everything at once (MINUTES=10) and judge its memory.
+	MINUTES=$(MINUTES) $(CARGO) test --profile $(PROFILE) --test soak -- --nocapture
+
 .PHONY: check
 check: need-cargo need-deny ## Format, lints, documentation, dependencies, architecture.
 	$(CARGO) fmt --check

@@ -20,3 +20,4 @@ mod streams;
 mod support;
 mod traces;
 mod upstream;
+mod usage;
