@@ -41,8 +41,8 @@ fn events(text: &str) -> Vec<&str> {
 /// The last figures that a recording tells.
 fn figures(text: &str) -> Value {
     let values = events(text).into_iter().filter_map(|data| serde_json::from_str(data).ok());
-    let usage = values.map(|event: Value| event["usage"].clone()).filter(Value::is_object);
-    usage.last().expect("a recorded stream tells its usage")
+    let mut usage = values.map(|event: Value| event["usage"].clone()).filter(Value::is_object);
+    usage.next_back().expect("a recorded stream tells its usage")
 }
 
 /// A request whose model is also the pool, and tells the wall what to play.

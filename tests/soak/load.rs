@@ -38,6 +38,9 @@ const SLOW: [&str; 3] = ["sim-stall", "sim-silent", "sim-slow-first-token"];
 pub(crate) struct Load {
     node: SocketAddr,
     pub(crate) asked: AtomicU64,
+    /// Keys and models that came once.
+    keys: AtomicU64,
+    models: AtomicU64,
     stop: AtomicBool,
     counts: Mutex<BTreeMap<String, u64>>,
 }
@@ -64,8 +67,14 @@ enum End {
 
 impl Load {
     pub(crate) fn new(node: SocketAddr) -> Self {
-        let (asked, stop, counts) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::default());
-        Self { node, asked, stop, counts }
+        Self {
+            node,
+            asked: AtomicU64::new(0),
+            keys: AtomicU64::new(0),
+            models: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            counts: Mutex::default(),
+        }
     }
 
     /// Starts so many clients.
@@ -101,7 +110,7 @@ impl Load {
             };
             socket.set_read_timeout(Some(PATIENCE)).expect("a socket option");
             socket.set_nodelay(true).expect("a socket option");
-            let bytes = request_bytes(request, &mut dice);
+            let bytes = self.request(request, &mut dice);
             let end = exchange(&socket, &bytes, &mut dice);
             let word = match end {
                 Ok(End::Whole { status, close }) => {
@@ -147,47 +156,51 @@ impl Load {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let lines: Vec<_> =
             counts.iter().map(|(word, count)| format!("  {count:>9} {word}")).collect();
-        let asked = self.asked.load(Ordering::Relaxed);
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         format!(
-            "{asked} requests, each with a user and a session of its own, half with a key of its \
-             own, most with a model of its own:\n{}",
+            "{} requests, each with a user and a session of its own; {} unknown keys, {} models:\n{}",
+            of(&self.asked),
+            of(&self.keys),
+            of(&self.models),
             lines.join("\n")
         )
     }
-}
 
-/// A request like no other.
-fn request_bytes(number: u64, dice: &mut Dice) -> Vec<u8> {
-    let key = match dice.below(2) {
-        0 => format!("sk-unknown-{number}"),
-        _ => format!("key-{}", number as usize % KEYS),
-    };
-    let model = match dice.below(200) {
-        0 => SLOW[dice.below(SLOW.len() as u64) as usize].to_owned(),
-        1..20 => QUICK[dice.below(QUICK.len() as u64) as usize].to_owned(),
-        20..60 => format!("unknown-{number}"),
-        _ => format!("soak-{number}"),
-    };
-    let (path, asks) = match dice.below(20) {
-        0 => ("/v1/embeddings".to_owned(), "\"input\":\"hi\"".to_owned()),
-        1 => ("/v1/completions".to_owned(), "\"prompt\":\"hi\"".to_owned()),
-        2 => (format!("/v1/unknown-{number}"), "\"input\":\"hi\"".to_owned()),
-        _ => {
-            let text = "x".repeat(if dice.below(50) == 0 { 256 << 10 } else { 200 });
-            let stream = dice.below(2) == 0;
-            let messages = format!("[{{\"role\":\"user\",\"content\":\"{text}\"}}]");
-            let path = "/v1/chat/completions".to_owned();
-            (path, format!("\"stream\":{stream},\"messages\":{messages}"))
-        }
-    };
-    let body = format!("{{\"model\":\"{model}\",\"user\":\"user-{number}\",{asks}}}");
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\
+    /// A request like no other.
+    fn request(&self, number: u64, dice: &mut Dice) -> Vec<u8> {
+        let key = match dice.below(2) {
+            0 => format!("sk-unknown-{number}"),
+            _ => format!("key-{}", number as usize % KEYS),
+        };
+        let model = match dice.below(200) {
+            0 => SLOW[dice.below(SLOW.len() as u64) as usize].to_owned(),
+            1..20 => QUICK[dice.below(QUICK.len() as u64) as usize].to_owned(),
+            20..60 => format!("unknown-{number}"),
+            _ => format!("soak-{number}"),
+        };
+        let (path, asks) = match dice.below(20) {
+            0 => ("/v1/embeddings".to_owned(), "\"input\":\"hi\"".to_owned()),
+            1 => ("/v1/completions".to_owned(), "\"prompt\":\"hi\"".to_owned()),
+            2 => (format!("/v1/unknown-{number}"), "\"input\":\"hi\"".to_owned()),
+            _ => {
+                let text = "x".repeat(if dice.below(50) == 0 { 256 << 10 } else { 200 });
+                let stream = dice.below(2) == 0;
+                let messages = format!("[{{\"role\":\"user\",\"content\":\"{text}\"}}]");
+                let path = "/v1/chat/completions".to_owned();
+                (path, format!("\"stream\":{stream},\"messages\":{messages}"))
+            }
+        };
+        self.keys.fetch_add(u64::from(key.starts_with("sk-")), Ordering::Relaxed);
+        self.models.fetch_add(u64::from(!model.starts_with("sim-")), Ordering::Relaxed);
+        let body = format!("{{\"model\":\"{model}\",\"user\":\"user-{number}\",{asks}}}");
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\
          content-type: application/json\r\nx-session-id: session-{number}\r\n\
          x-request-id: request-{number}\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+            body.len()
+        )
+        .into_bytes()
+    }
 }
 
 /// Sends a request and reads its answer, or leaves somewhere on the way: one of five does.

@@ -19,9 +19,9 @@ use load::Load;
 use measure::{Samples, mib};
 
 /// What the short form may grow from the first to the last quarter of its load, in bytes. Seconds
-/// say nothing about a slope: this is several times the noise of a loaded allocator, and less than
-/// what losing a hundred bytes a request would cost.
-const SHORT_GROWTH: f64 = 6.0 * 1024.0 * 1024.0;
+/// say nothing about a slope: this is some times the noise of a loaded allocator, and about what
+/// losing half a kilobyte for each request costs at a thousand of them a second.
+const SHORT_GROWTH: f64 = 4.0 * 1024.0 * 1024.0;
 /// What the long form may grow in an hour, in bytes: beyond twice the error of the measured slope.
 const LONG_SLOPE: f64 = 1024.0 * 1024.0;
 /// From here on a slope means something.
@@ -63,7 +63,7 @@ impl Plan {
         };
         let minutes: f64 = minutes.parse().expect("MINUTES is a number");
         let load = Duration::from_secs_f64(minutes.clamp(0.1, 24.0 * 60.0) * 60.0);
-        let warm_up = (load / 5).clamp(Duration::from_secs(6), Duration::from_secs(60));
+        let warm_up = (load / 5).clamp(Duration::from_secs(6), Duration::from_secs(120));
         Self { warm_up, load, reload_every: Duration::from_secs(10), threads: 16, tells: true }
     }
 }
