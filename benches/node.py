@@ -38,7 +38,9 @@ QUESTION = "Tell me something about the sea and the ships that sail on it, in a 
 def request(stream, pad=0):
     messages = [{"role": "system", "content": PAD + "y" * pad}, {"role": "user", "content": QUESTION}]
     body = {"model": "sim", "messages": messages, "temperature": 0.7}
-    if stream:
+    if not stream:
+        body |= {"max_tokens": 16}
+    else:
         body |= {"stream": True, "stream_options": {"include_usage": False}, "max_tokens": TOKENS}
     return json.dumps(body)
 
@@ -125,6 +127,7 @@ def start_all(binary, folder):
         1,
         {
             "FLOTILLA_SIM_LISTEN": f"127.0.0.1:{ports['sim']}",
+            # For streams; plain requests ask for fewer, as many as the static answer has.
             "FLOTILLA_SIM_TOKENS": str(TOKENS),
             "FLOTILLA_WORKERS": "1",
             "FLOTILLA_LOG": "warn",
