@@ -17,7 +17,7 @@ mod usage;
 pub use base_url::{BaseUrl, BaseUrlError, Origin, Scheme};
 pub use code::{Code, Fault};
 pub use glob::Glob;
-pub use ids::RequestId;
+pub use ids::{AttemptId, RequestId};
 pub use key_hash::{KeyHash, KeyHashError};
 pub use lifecycle::{InFlight, Lifecycle, Phase};
 pub use payload::Payload;

@@ -4,4 +4,5 @@
 //! decision returns its reason for others to record.
 
 pub mod balance;
+pub mod limit;
 pub mod retry;

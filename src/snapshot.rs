@@ -3,6 +3,8 @@
 //! `config` compiles it from a valid fleet document; nothing is looked up by name on the hot path
 //! that could have been linked here.
 
+mod limit;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use foldhash::fast::RandomState;
 use crate::domain::{BaseUrl, Glob, KeyHash, Secret};
 use crate::policy::balance::Strategy;
 use crate::provider::Protocol;
+
+pub use limit::{Budget, Dimension, Limit, Period, Price};
 
 /// One whole configuration.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub struct Snapshot {
     pub pools: Vec<Arc<Pool>>,
     /// Routes in order: the first match wins.
     pub routes: Vec<Route>,
+    /// All limits in the document's order, those of targets after them.
+    pub limits: Vec<Arc<Limit>>,
     /// Keys by the hash of what a client presents.
     pub keys: HashMap<KeyHash, Arc<Key>, RandomState>,
     /// Whether a key must be presented: the document names some, even if this node could resolve
@@ -73,6 +79,10 @@ pub struct Target {
     pub zone: Option<Arc<str>>,
     /// Region label; a tenant may be restricted to some.
     pub region: Option<Arc<str>>,
+    /// What its tokens cost.
+    pub price: Option<Price>,
+    /// Its own limits.
+    pub limits: Vec<Arc<Limit>>,
 }
 
 /// Tiers of targets and how they are used.
@@ -140,6 +150,10 @@ pub struct Tenant {
     pub providers: Option<Vec<Arc<str>>>,
     /// The only regions it may use; none means all. A target without a region is then excluded.
     pub regions: Option<Vec<Arc<str>>>,
+    /// Its service class.
+    pub tier: Option<Arc<str>>,
+    /// What it may spend.
+    pub budget: Option<Arc<Budget>>,
 }
 
 /// A virtual API key.
@@ -155,6 +169,11 @@ pub struct Key {
     pub upstream_models: Option<Vec<Glob>>,
     /// Unix time in seconds from which it is refused.
     pub expires: Option<i64>,
+    /// What it may spend.
+    pub budget: Option<Arc<Budget>>,
+    /// The limits that may apply to its requests, in the document's order: those that are not
+    /// narrowed to another key, tenant or tier. Limits of targets are with the targets.
+    pub limits: Vec<Arc<Limit>>,
 }
 
 impl Snapshot {

@@ -52,6 +52,8 @@ pub fn compile(
         models: None,
         upstream_models: None,
         expires: None,
+        budget: None,
+        limits: Vec::new(),
     };
     let snapshot = Snapshot {
         revision,
@@ -60,6 +62,7 @@ pub fn compile(
         targets: targets.into_values().collect(),
         pools: pools.into_values().collect(),
         routes,
+        limits: Vec::new(),
         keys,
         keys_required: !fleet.keys.is_empty(),
         anonymous: Arc::new(anonymous),
@@ -169,6 +172,8 @@ impl Compiler<'_> {
                 models: globs(spec.models.as_deref()),
                 upstream_models: globs(spec.upstream_models.as_deref()),
                 expires: spec.expires.map(|time| time.0.as_second()),
+                budget: None,
+                limits: Vec::new(),
             };
             if let Some(first) = keys.insert(hash, Arc::new(key)) {
                 let what = format!("the same key as `{}`", shown(&first.name));

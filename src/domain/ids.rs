@@ -5,7 +5,7 @@ use std::fmt;
 /// The id of one client request: 128 random bits, made by the node that received it.
 ///
 /// A client's own `x-request-id` is logged and echoed, but never used as a key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId([u8; 16]);
 
 impl RequestId {
@@ -43,6 +43,34 @@ impl fmt::Display for RequestId {
 impl fmt::Debug for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// The id of one attempt of a request: what was reserved for it is settled under this id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttemptId {
+    /// The request.
+    pub request: RequestId,
+    /// Which of its attempts, from 1.
+    pub attempt: u8,
+}
+
+impl AttemptId {
+    /// The request's bits, then the number of the attempt.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 17] {
+        let mut bytes = [0; 17];
+        bytes[..16].copy_from_slice(&self.request.to_bytes());
+        bytes[16] = self.attempt;
+        bytes
+    }
+
+    /// The id that `to_bytes` wrote.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 17]) -> Self {
+        let mut request = [0; 16];
+        request.copy_from_slice(&bytes[..16]);
+        Self { request: RequestId::from_random(request), attempt: bytes[16] }
     }
 }
 

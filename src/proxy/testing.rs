@@ -10,17 +10,33 @@ use crate::snapshot::{Key, Pool, Provider, Route, Snapshot, Target, Tenant, Time
 
 pub(super) fn tenant(name: &str, providers: Option<&[&str]>) -> Arc<Tenant> {
     let providers = providers.map(|names| names.iter().map(|name| Arc::from(*name)).collect());
-    Arc::new(Tenant { name: name.into(), providers, regions: None })
+    Arc::new(Tenant { name: name.into(), providers, regions: None, tier: None, budget: None })
 }
 
 pub(super) fn key(name: &str, models: Option<Vec<Glob>>) -> Arc<Key> {
     let tenant = tenant("default", None);
-    Arc::new(Key { name: name.into(), tenant, models, upstream_models: None, expires: None })
+    Arc::new(Key {
+        name: name.into(),
+        tenant,
+        models,
+        upstream_models: None,
+        expires: None,
+        budget: None,
+        limits: Vec::new(),
+    })
 }
 
 pub(super) fn key_of(tenant: Arc<Tenant>) -> Arc<Key> {
     let name = "of-tenant".into();
-    Arc::new(Key { name, tenant, models: None, upstream_models: None, expires: None })
+    Arc::new(Key {
+        name,
+        tenant,
+        models: None,
+        upstream_models: None,
+        expires: None,
+        budget: None,
+        limits: Vec::new(),
+    })
 }
 
 /// A pool whose targets bear these names, tier by tier.
@@ -38,7 +54,17 @@ pub(super) fn pool(name: &str, tiers: &[&[&str]]) -> Arc<Pool> {
     let mut target = |name: &str| {
         index += 1;
         let (name, provider) = (name.into(), Arc::clone(&provider));
-        Arc::new(Target { index, name, provider, model: None, weight: 1, zone: None, region: None })
+        Arc::new(Target {
+            index,
+            name,
+            provider,
+            model: None,
+            weight: 1,
+            zone: None,
+            region: None,
+            price: None,
+            limits: Vec::new(),
+        })
     };
     let tiers = tiers.iter().map(|tier| tier.iter().map(|name| target(name)).collect()).collect();
     Arc::new(Pool {
@@ -59,6 +85,7 @@ fn snapshot(pools: Vec<Arc<Pool>>, routes: Vec<Route>) -> Snapshot {
         targets: Vec::new(),
         pools,
         routes,
+        limits: Vec::new(),
         keys: HashMap::default(),
         keys_required: false,
         anonymous: key("anonymous", None),
@@ -88,6 +115,8 @@ pub(super) fn snapshot_with_keys(keys: &[(&str, &str, Option<i64>)]) -> Snapshot
             models: None,
             upstream_models: None,
             expires: *expires,
+            budget: None,
+            limits: Vec::new(),
         };
         snapshot.keys_required = true;
         snapshot.keys.insert(KeyHash::of(presented.as_bytes()), Arc::new(key));

@@ -27,6 +27,8 @@ pub(super) fn targets(fleet: &Fleet, providers: &Named<Provider>) -> Named<Targe
             weight: spec.weight,
             zone: spec.zone.as_deref().map(Into::into),
             region: spec.region.as_deref().map(Into::into),
+            price: None,
+            limits: Vec::new(),
         };
         (name.clone(), Arc::new(target))
     });
@@ -80,6 +82,8 @@ pub(super) fn tenants(fleet: &Fleet) -> Named<Tenant> {
             name: name.as_str().into(),
             providers: names(&spec.providers),
             regions: names(&spec.regions),
+            tier: None,
+            budget: None,
         };
         (name.clone(), Arc::new(tenant))
     });
@@ -88,10 +92,15 @@ pub(super) fn tenants(fleet: &Fleet) -> Named<Tenant> {
 
 /// The tenant of this name; one that the document does not describe is free to use everything.
 pub(super) fn tenant(tenants: &Named<Tenant>, name: &str) -> Arc<Tenant> {
-    tenants
-        .get(name)
-        .cloned()
-        .unwrap_or_else(|| Arc::new(Tenant { name: name.into(), providers: None, regions: None }))
+    tenants.get(name).cloned().unwrap_or_else(|| {
+        Arc::new(Tenant {
+            name: name.into(),
+            providers: None,
+            regions: None,
+            tier: None,
+            budget: None,
+        })
+    })
 }
 
 pub(super) fn globs(globs: Option<&[String]>) -> Option<Vec<Glob>> {

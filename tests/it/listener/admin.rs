@@ -26,13 +26,21 @@ struct Admin {
 
 impl Admin {
     fn start(token: Option<&str>) -> Self {
-        let tenant = Arc::new(Tenant { name: "default".into(), providers: None, regions: None });
+        let tenant = Arc::new(Tenant {
+            name: "default".into(),
+            providers: None,
+            regions: None,
+            tier: None,
+            budget: None,
+        });
         let anonymous = Key {
             name: "anonymous".into(),
             tenant,
             models: None,
             upstream_models: None,
             expires: None,
+            budget: None,
+            limits: Vec::new(),
         };
         let snapshot = Snapshot {
             revision: 7,
@@ -44,6 +52,7 @@ impl Admin {
             keys: HashMap::default(),
             keys_required: false,
             anonymous: Arc::new(anonymous),
+            limits: Vec::new(),
         };
         let lifecycle = Arc::new(Lifecycle::new());
         lifecycle.advance(Phase::Serving);

@@ -1,0 +1,103 @@
+//! Compiled limits, budgets and prices.
+
+use std::sync::Arc;
+
+use crate::policy::limit::{Algorithm, Degraded, LimitId, Metric};
+
+/// A limit over a scope.
+#[derive(Debug)]
+pub struct Limit {
+    /// Its name in the document.
+    pub name: Arc<str>,
+    /// Its stable id.
+    pub id: LimitId,
+    /// Only for these values; empty: for all.
+    pub narrow: Vec<(Dimension, Arc<str>)>,
+    /// One counter for each distinct combination of these.
+    pub spread: Vec<Dimension>,
+    /// What is counted.
+    pub metric: Metric,
+    /// How; never a budget.
+    pub algorithm: Algorithm,
+    /// How much: requests, tokens, micro-USD or permits.
+    pub limit: u64,
+    /// What holds while the store does not answer.
+    pub degraded: Degraded,
+    /// Whether a stream that outruns it is ended.
+    pub hard: bool,
+}
+
+/// A dimension of a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dimension {
+    /// The key.
+    Key,
+    /// The tenant.
+    Tenant,
+    /// The tenant's user.
+    User,
+    /// The tenant's service class.
+    Tier,
+    /// The pool first chosen.
+    Pool,
+    /// The model first chosen.
+    Model,
+    /// The target of an attempt.
+    Target,
+    /// The provider of an attempt.
+    Provider,
+    /// The client's address.
+    Ip,
+    /// All there is.
+    Fleet,
+    /// This node.
+    Node,
+}
+
+/// What a tenant or a key may spend in a period.
+#[derive(Debug)]
+pub struct Budget {
+    /// Its stable id.
+    pub id: LimitId,
+    /// Micro-USD.
+    pub limit: u64,
+    /// The calendar period.
+    pub period: Period,
+    /// In whose days: an IANA name.
+    pub timezone: Arc<str>,
+    /// From how many micro-USD on answers warn.
+    pub soft: Option<u64>,
+    /// Whether a stream that outruns it is ended.
+    pub hard: bool,
+}
+
+/// A calendar period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// From midnight.
+    Day,
+    /// From Monday.
+    Week,
+    /// From the first.
+    Month,
+}
+
+/// What tokens cost, in pico-USD each (a millionth of a micro-USD), which is USD for a million
+/// tokens times 10^6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// A prompt token.
+    pub input: u64,
+    /// An answer token.
+    pub output: u64,
+}
+
+impl Price {
+    /// The cost in micro-USD, rounded up once.
+    #[must_use]
+    pub fn cost(self, input_tokens: u64, output_tokens: u64) -> u64 {
+        let pico = u128::from(self.input) * u128::from(input_tokens)
+            + u128::from(self.output) * u128::from(output_tokens);
+        u64::try_from(pico.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+}
