@@ -13,6 +13,14 @@ use crate::domain::AttemptId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LimitId(pub [u8; 8]);
 
+impl LimitId {
+    /// The id as text; the ids that `config` makes are ASCII.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 /// How a limit counts. Times in milliseconds; amounts in requests, tokens or micro-USD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {

@@ -27,6 +27,41 @@ pub struct Limit {
     pub hard: bool,
 }
 
+impl Limit {
+    /// Whether its scope has this dimension, narrowed or spread.
+    #[must_use]
+    pub fn has(&self, dimension: Dimension) -> bool {
+        self.spread.contains(&dimension) || self.narrow.iter().any(|(narrow, _)| *narrow == dimension)
+    }
+
+    /// Whether every attempt counts, instead of every request once. Tokens and cost always count
+    /// by attempt.
+    #[must_use]
+    pub fn counts_attempts(&self) -> bool {
+        self.has(Dimension::Target) || self.has(Dimension::Provider)
+    }
+}
+
+impl Dimension {
+    /// Its name in the document.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Tenant => "tenant",
+            Self::User => "user",
+            Self::Tier => "tier",
+            Self::Pool => "pool",
+            Self::Model => "model",
+            Self::Target => "target",
+            Self::Provider => "provider",
+            Self::Ip => "ip",
+            Self::Fleet => "fleet",
+            Self::Node => "node",
+        }
+    }
+}
+
 /// A dimension of a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dimension {
