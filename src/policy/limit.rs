@@ -135,7 +135,7 @@ pub struct Admit {
 }
 
 /// A row of usage: the node adds the hour.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Row {
     /// The key's name.
     pub key: Arc<str>,
@@ -145,6 +145,14 @@ pub struct Row {
     pub target: Arc<str>,
     /// The model that the client asked for.
     pub model: Arc<str>,
+}
+
+impl Row {
+    /// The row of what no row is left for: an hour of a tag has a bounded number of them.
+    #[must_use]
+    pub fn other() -> Self {
+        Self { key: "other".into(), ..Self::default() }
+    }
 }
 
 /// What is recorded of an attempt whose node dies.
@@ -179,6 +187,37 @@ pub struct Counts {
     pub estimated: i64,
     /// Attempts whose node died, so that their reservation stands for their usage.
     pub node_lost: i64,
+}
+
+impl Counts {
+    /// Adds what another record holds.
+    pub fn add(&mut self, more: &Self) {
+        self.merge(more, i64::saturating_add);
+    }
+
+    /// Takes back what was added.
+    pub fn take_back(&mut self, less: &Self) {
+        self.merge(less, i64::saturating_sub);
+    }
+
+    /// What is recorded of an attempt whose node died, if this is its estimate.
+    #[must_use]
+    pub fn of_lost_node(&self) -> Self {
+        Self { attempts: 1, estimated: 1, node_lost: 1, ..*self }
+    }
+
+    fn merge(&mut self, other: &Self, with: fn(i64, i64) -> i64) {
+        self.requests = with(self.requests, other.requests);
+        self.attempts = with(self.attempts, other.attempts);
+        self.input_tokens = with(self.input_tokens, other.input_tokens);
+        self.output_tokens = with(self.output_tokens, other.output_tokens);
+        self.cached_tokens = with(self.cached_tokens, other.cached_tokens);
+        self.reasoning_tokens = with(self.reasoning_tokens, other.reasoning_tokens);
+        self.cost_micro_usd = with(self.cost_micro_usd, other.cost_micro_usd);
+        self.errors = with(self.errors, other.errors);
+        self.estimated = with(self.estimated, other.estimated);
+        self.node_lost = with(self.node_lost, other.node_lost);
+    }
 }
 
 /// The answer to an admission.
@@ -263,6 +302,15 @@ pub struct Batch {
     pub settles: Vec<Settle>,
     /// Usage to add: hour (Unix time in hours), row, and what.
     pub usage: Vec<(u64, Row, Counts)>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// All of it is in force now.
+    Now,
+    /// It was applied before, or a later one was; nothing changed.
+    Before,
 }
 
 /// A member whose lease has ended.
