@@ -62,7 +62,7 @@ pub async fn serve<S>(worker: &Rc<Worker>, request: Request, body: S) -> Reply
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
-    let mut account = Account::open(&worker.shared, &request);
+    let mut account = Account::open(&worker.shared, &worker.limiter, &request);
     let ending = account.ending();
     let prepared = tokio::select! {
         biased;
@@ -209,7 +209,7 @@ async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Commi
             Err(failed) => failed,
         };
         // What the next attempt may need is given back before it is asked for.
-        exchange.worker.shared.store.settled(&exchange.key.tenant.tag).await;
+        worker.limiter.flushed(&exchange.key.tenant.tag).await;
         let Some(failure) = failed.failure else { return Err(failed) };
         let now = Instant::now();
         plan.failed(&target, failure, failed.retry_after, now);
@@ -287,9 +287,12 @@ fn user(envelope: &Envelope, headers: &HeaderMap) -> Result<Option<Arc<str>>, Fa
     }
     let Some(value) = headers.get(USER_HEADER) else { return Ok(None) };
     match value.to_str() {
-        Ok(user) if user.len() <= LONGEST_USER => Ok(Some(user).filter(|u| !u.is_empty()).map(Into::into)),
+        Ok(user) if user.len() <= LONGEST_USER => {
+            Ok(Some(user).filter(|u| !u.is_empty()).map(Into::into))
+        }
         _ => {
-            let message = format!("{USER_HEADER} is not ASCII, or longer than {LONGEST_USER} bytes");
+            let message =
+                format!("{USER_HEADER} is not ASCII, or longer than {LONGEST_USER} bytes");
             Err(Fault::new(Code::InvalidRequest, message))
         }
     }

@@ -111,6 +111,13 @@ impl Store {
         }
     }
 
+    /// The same for one tag.
+    async fn flushed_tag(&self, _tag: &Arc<str>) {
+        match &self.backend {
+            Backend::Local(_) => {}
+        }
+    }
+
     /// A way to the state for one thread.
     fn link(&self) -> Link {
         match &self.backend {

@@ -6,6 +6,7 @@
 //! of the limits that count there.
 
 pub mod period;
+pub mod place;
 
 use std::sync::Arc;
 

@@ -10,9 +10,9 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::domain::{AttemptId, KeyHash};
+use crate::domain::AttemptId;
 use crate::policy::limit::{
-    Admit, Algorithm, Bill, Charge, Counts, Degraded, Holder, Metric, Row, Rule,
+    Admit, Algorithm, Bill, Charge, Counts, Degraded, Holder, Metric, Row, Rule, place,
 };
 use crate::snapshot::{Budget, Dimension, Key, Limit, Target};
 
@@ -51,14 +51,13 @@ pub(super) fn admits(facts: &Facts<'_>, attempt: &Try<'_>, row: &Row) -> Vec<Adm
     }
     let tenant = &facts.key.tenant;
     if let Some(cost) = cost(attempt) {
-        let tag = tenant_tag(facts);
-        let budgets = [
-            (tenant.budget.as_ref(), None),
-            (facts.key.budget.as_ref(), Some(&facts.key.name)),
-        ];
+        let tag = Arc::clone(&facts.key.tenant.tag);
+        let budgets =
+            [(tenant.budget.as_ref(), None), (facts.key.budget.as_ref(), Some(&facts.key.name))];
         for (budget, key) in budgets {
             let Some(budget) = budget else { continue };
-            let scope = key.map_or_else(|| "budget".into(), |key| format!("budget.key={}", name(key)));
+            let scope = key
+                .map_or_else(|| "budget".into(), |key| format!("budget.key={}", place::name(key)));
             let charge = spend(budget, cost, attempt.now_ms);
             push(&mut admits, attempt.id, Asked { tag: tag.clone(), scope, charge });
         }
@@ -78,9 +77,9 @@ pub(super) fn admits(facts: &Facts<'_>, attempt: &Try<'_>, row: &Row) -> Vec<Adm
 /// Sees to it that the tenant's tag knows of an attempt that any tag will have to settle: there its
 /// usage is recorded if its node dies.
 fn keep_books(admits: &mut Vec<Admit>, facts: &Facts<'_>, attempt: &Try<'_>, row: &Row) {
-    let tag = tenant_tag(facts);
+    let tag = Arc::clone(&facts.key.tenant.tag);
     let at = admits.iter().position(|admit| *admit.tag == *tag).unwrap_or_else(|| {
-        admits.push(admit(tag.into(), attempt.id));
+        admits.push(admit(tag, attempt.id));
         admits.len() - 1
     });
     admits.swap(0, at);
@@ -101,7 +100,7 @@ fn keep_books(admits: &mut Vec<Admit>, facts: &Facts<'_>, attempt: &Try<'_>, row
 
 /// One charge and where it goes.
 struct Asked {
-    tag: String,
+    tag: Arc<str>,
     scope: String,
     charge: Charge,
 }
@@ -124,7 +123,7 @@ fn ask(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> Option<Asked> {
         Metric::OutputTokens => attempt.output_tokens,
         Metric::Cost => cost(attempt)?,
     };
-    let (tag, spread) = place(limit, facts, attempt);
+    let (tag, scope) = counts_in(limit, facts, attempt);
     let charge = Charge {
         scope: 0,
         rule: Rule { id: limit.id, algorithm: limit.algorithm, limit: limit.limit },
@@ -134,11 +133,11 @@ fn ask(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> Option<Asked> {
         degraded: limit.degraded,
         hard: limit.hard,
     };
-    Some(Asked { tag, scope: spread, charge })
+    Some(Asked { tag, scope, charge })
 }
 
 /// The tag and the scope that `limit` counts in.
-fn place(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> (String, String) {
+fn counts_in(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> (Arc<str>, String) {
     use Dimension::{Key, Target, Tenant, User};
     let has = |dimension| limit.has(dimension);
     let values = |left_out: Option<Dimension>| {
@@ -147,24 +146,21 @@ fn place(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> (String, String
             let comma = if text.is_empty() { "" } else { "," };
             let value = value_of(*dimension, facts, attempt).unwrap_or_default();
             let value = match dimension {
-                Dimension::User | Dimension::Model | Dimension::Ip => short_hash(&value),
-                _ => name(&value),
+                Dimension::User | Dimension::Model | Dimension::Ip => place::hashed(&value),
+                _ => place::name(&value),
             };
             write!(text, "{comma}{}={value}", dimension.as_str()).ok();
         }
         if text.is_empty() { "all".to_owned() } else { text }
     };
     if has(Tenant) || has(Key) || has(User) {
-        (tenant_tag(facts), values(Some(Tenant)))
+        (Arc::clone(&facts.key.tenant.tag), values(Some(Tenant)))
     } else if has(Target) {
-        (format!("g:{}", name(&attempt.target.name)), values(Some(Target)))
+        (place::target(&attempt.target.name), values(Some(Target)))
     } else {
-        let id = limit.id.as_str();
-        let tag = if limit.spread.iter().all(|dimension| *dimension == Dimension::Fleet) {
-            format!("l:{id}")
-        } else {
-            format!("l:{id}:{}", values(None))
-        };
+        let together = limit.spread.iter().all(|dimension| *dimension == Dimension::Fleet);
+        let value = (!together).then(|| values(None));
+        let tag = place::own(limit.id, value.as_deref());
         (tag, "all".to_owned())
     }
 }
@@ -213,7 +209,7 @@ fn cost(attempt: &Try<'_>) -> Option<u64> {
 fn push(admits: &mut Vec<Admit>, id: AttemptId, asked: Asked) {
     let Asked { tag, scope, mut charge } = asked;
     let at = admits.iter().position(|admit| *admit.tag == *tag).unwrap_or_else(|| {
-        admits.push(admit(tag.into(), id));
+        admits.push(admit(tag, id));
         admits.len() - 1
     });
     let Some(admit) = admits.get_mut(at) else { return };
@@ -229,30 +225,5 @@ fn admit(tag: Arc<str>, id: AttemptId) -> Admit {
     Admit { tag, id, scopes: Vec::new(), charges: Vec::new(), member: false, bill: None }
 }
 
-fn tenant_tag(facts: &Facts<'_>) -> String {
-    tenant_tag_of(&facts.key.tenant.name)
-}
-
-/// The tag of a tenant: its limits, its budgets, its usage.
-pub(super) fn tenant_tag_of(tenant: &str) -> String {
-    format!("t:{}", name(tenant))
-}
-
-/// A name as part of a key: what could end a hash tag or a part is percent-encoded.
-fn name(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') {
-            encoded.push(char::from(byte));
-        } else {
-            write!(encoded, "%{byte:02X}").ok();
-        }
-    }
-    encoded
-}
-
-/// What stands for a value that a client chose: short, and nobody's business in Redis.
-fn short_hash(value: &str) -> String {
-    let hash = KeyHash::of(value.as_bytes()).to_string();
-    hash.trim_start_matches("sha256:").chars().take(16).collect()
-}
+#[cfg(test)]
+mod tests;

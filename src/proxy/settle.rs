@@ -23,7 +23,7 @@ use crate::domain::{AttemptId, Code, InFlight, Phase, RequestId, Usage};
 use crate::policy::limit::{Counts, Row};
 use crate::provider::Endpoint;
 use crate::snapshot::{Key, Pool, Target};
-use crate::store::Permits;
+use crate::store::{Limiter, Permits};
 use crate::telemetry::RequestSpan;
 
 use trial::Begin;
@@ -50,6 +50,7 @@ pub(super) type Status = Rc<Cell<u16>>;
 #[derive(Debug)]
 pub(super) struct Account {
     shared: Arc<Shared>,
+    limiter: Limiter,
     id: RequestId,
     endpoint: Endpoint,
     client_ip: IpAddr,
@@ -76,9 +77,10 @@ pub(super) struct Account {
 
 impl Account {
     /// Opens the account of a request.
-    pub(super) fn open(shared: &Arc<Shared>, request: &Request) -> Self {
+    pub(super) fn open(shared: &Arc<Shared>, limiter: &Limiter, request: &Request) -> Self {
         Self {
             shared: Arc::clone(shared),
+            limiter: limiter.clone(),
             id: request.id,
             endpoint: request.endpoint,
             client_ip: request.client_ip,
@@ -216,7 +218,7 @@ impl Account {
         let Some(target) = &self.target else { return };
         let is_error = !matches!(outcome, OK | CLIENT_GONE);
         let counts = Counts { requests: 1, errors: i64::from(is_error), ..Counts::default() };
-        self.shared.store.record(&self.tenant_tag(), self.row(target), counts);
+        self.limiter.record(self.tenant_tag(), self.row(target), counts);
     }
 }
 
@@ -274,6 +276,7 @@ fn client_request_id(headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tap::Tap;
     use super::super::{Config, testing};
     use super::*;
     use crate::domain::Lifecycle;
@@ -299,7 +302,7 @@ mod tests {
             client_ip: IpAddr::from([127, 0, 0, 1]),
             received: Instant::now(),
         };
-        Account::open(shared, &request)
+        Account::open(shared, &Limiter::new(&shared.store), &request)
     }
 
     #[test]
@@ -308,7 +311,7 @@ mod tests {
         for phase in [Phase::Serving, Phase::Ending] {
             shared.lifecycle.advance(phase);
             let mut account = account(&shared);
-            drop(account.attempt(&pool.tiers[0][0], 4));
+            drop(account.attempt(&pool.tiers[0][0], 4, None));
         }
         let text = shared.metrics.render();
         for outcome in ["client_gone", "node_draining"] {
@@ -327,7 +330,7 @@ mod tests {
             (Endpoint::ImagesVariations, (0, 0)),
         ] {
             let mut account = account_at(&shared(), endpoint);
-            let mut trial = account.attempt(&testing::pool("p", &[&["t"]]).tiers[0][0], 40);
+            let mut trial = account.attempt(&testing::pool("p", &[&["t"]]).tiers[0][0], 40, None);
             let unread = || unreachable!("no stream");
             let mut tap = Tap::new(&mut HeaderMap::new(), false, unread);
             tap.feed(bytes::Bytes::from_static(&[b'x'; 20]));

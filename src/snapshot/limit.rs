@@ -34,7 +34,8 @@ impl Limit {
     /// Whether its scope has this dimension, narrowed or spread.
     #[must_use]
     pub fn has(&self, dimension: Dimension) -> bool {
-        self.spread.contains(&dimension) || self.narrow.iter().any(|(narrow, _)| *narrow == dimension)
+        self.spread.contains(&dimension)
+            || self.narrow.iter().any(|(narrow, _)| *narrow == dimension)
     }
 
     /// Whether every attempt counts, instead of every request once. Tokens and cost always count

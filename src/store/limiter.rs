@@ -114,6 +114,12 @@ impl Limiter {
         self.0.store.post(entry, Haste::Settle);
     }
 
+    /// Waits until what was said so far about this tag is in force, for a bounded time: what one
+    /// attempt gives back may be what the next one needs.
+    pub async fn flushed(&self, tag: &Arc<str>) {
+        self.0.store.flushed_tag(tag).await;
+    }
+
     /// What became of one tag's part: what is held, and what is left of its limits.
     fn decide(
         &self,

@@ -6,6 +6,7 @@ use super::Named;
 use crate::config::document::{self, Fleet, Span};
 use crate::domain::Glob;
 use crate::policy::balance::Strategy;
+use crate::policy::limit::place;
 use crate::snapshot::{Pool, Provider, Route, Target, Tenant, Timeouts};
 
 /// Attempts of a pool that does not say.
@@ -80,6 +81,7 @@ pub(super) fn tenants(fleet: &Fleet) -> Named<Tenant> {
     let compiled = fleet.tenants.iter().map(|(name, spec)| {
         let tenant = Tenant {
             name: name.as_str().into(),
+            tag: place::tenant(name),
             providers: names(&spec.providers),
             regions: names(&spec.regions),
             tier: None,
@@ -95,6 +97,7 @@ pub(super) fn tenant(tenants: &Named<Tenant>, name: &str) -> Arc<Tenant> {
     tenants.get(name).cloned().unwrap_or_else(|| {
         Arc::new(Tenant {
             name: name.into(),
+            tag: place::tenant(name),
             providers: None,
             regions: None,
             tier: None,

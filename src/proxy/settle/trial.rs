@@ -1,6 +1,6 @@
 //! The guard of one attempt: what it used is settled when it is dropped, whatever ended it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use actix_http::header::HeaderMap;
@@ -14,13 +14,14 @@ use crate::proxy::shared::Shared;
 use crate::proxy::spans;
 use crate::proxy::tap::Tap;
 use crate::snapshot::Target;
-use crate::store::{Reservation, Topped, Used};
+use crate::store::{Limiter, Reservation, Topped, Used};
 use crate::telemetry::AttemptSpan;
 
 /// One attempt at one target, from before it is sent until its answer has passed by.
 #[derive(Debug)]
 pub(in crate::proxy) struct Trial {
     shared: Arc<Shared>,
+    limiter: Limiter,
     id: RequestId,
     endpoint: Endpoint,
     pub(in crate::proxy) target: Arc<Target>,
@@ -67,6 +68,7 @@ impl Trial {
         };
         Self {
             shared: Arc::clone(&account.shared),
+            limiter: account.limiter.clone(),
             id: account.id,
             endpoint: account.endpoint,
             target: Arc::clone(target),
@@ -93,9 +95,9 @@ impl Trial {
     /// refused; one that does not is not asked again, and what is over is its debt.
     pub(in crate::proxy) async fn top_up(&mut self) -> bool {
         let seen = self.seen_tokens();
-        let Some(reservation) = &mut self.reservation else { return true };
         let more = estimate::step(self.paid).max(seen.saturating_sub(self.paid));
         let used = self.used(Usage { output_tokens: more, ..Usage::default() });
+        let Some(reservation) = &mut self.reservation else { return true };
         match reservation.top_up(used).await {
             Topped::Yes => {
                 self.paid = self.paid.saturating_add(more);
@@ -120,6 +122,17 @@ impl Trial {
         Used { input_tokens, output_tokens, cost_micro_usd }
     }
 
+    /// Learns from a provider's own figures, for the estimates to come.
+    fn learn(&self, usage: Usage) {
+        if self.reservation.is_none() || usage.estimated || self.outcome != Some(OK) {
+            return;
+        }
+        let model = self.target.model.as_ref().unwrap_or(&self.row.model);
+        let estimates = &self.shared.estimates;
+        let mut estimates = estimates.lock().unwrap_or_else(PoisonError::into_inner);
+        estimates.observe(model, self.input_bytes, usage);
+    }
+
     /// Hands in what was used: the limits are corrected, and the usage is recorded.
     fn settle(&mut self, usage: Usage) {
         let used = self.used(usage);
@@ -136,7 +149,7 @@ impl Trial {
         };
         match self.reservation.take() {
             Some(reservation) => reservation.settle(used, Some((self.row.clone(), counts))),
-            None => self.shared.store.record(&self.tenant, self.row.clone(), counts),
+            None => self.limiter.record(Arc::clone(&self.tenant), self.row.clone(), counts),
         }
     }
 
@@ -185,6 +198,7 @@ impl Trial {
 impl Drop for Trial {
     fn drop(&mut self) {
         let usage = self.usage();
+        self.learn(usage);
         self.settle(usage);
         let metrics = &self.shared.metrics;
         let outcome = self.outcome.unwrap_or_else(|| dropped(&self.shared));
@@ -214,4 +228,3 @@ impl Drop for Trial {
         }
     }
 }
-
