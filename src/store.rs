@@ -124,7 +124,7 @@ impl Store {
             Backend::Local(local) => {
                 // Nothing is ever given up in this process, and nothing is far away.
                 let _ = haste;
-                local.post(entry);
+                local.post(&entry);
             }
         }
     }
