@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
+use super::Clock;
+use super::ledger::Entry;
 use super::link::{Away, Commands};
-use super::{Clock, Entry};
 use crate::policy::limit::twin::Twin;
 use crate::policy::limit::{
     Admit, Applied, Batch, Counts, Lapsed, Renew, Row, Rule, Standing, TopUp, Verdict,
