@@ -160,3 +160,6 @@ impl Twin {
         self.tags.len()
     }
 }
+
+#[cfg(test)]
+mod tests;
