@@ -6,6 +6,7 @@
 
 mod clock;
 mod config;
+pub mod ledger;
 mod limiter;
 mod link;
 mod local;
@@ -13,9 +14,12 @@ mod reservation;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::policy::limit::{Admit, Counts, Row, Rule, Settle, Standing};
+use crate::domain::AttemptId;
+use crate::policy::limit::{Admit, Counts, Row, Rule, Standing};
 use crate::telemetry::StoreMetrics;
+use ledger::{Entry, Haste};
 use link::Link;
 
 pub use clock::Clock;
@@ -40,27 +44,6 @@ pub struct Store {
 enum Backend {
     /// In this process, for good.
     Local(Arc<Local>),
-}
-
-/// What is told about an attempt that is over: its truth, its usage, or both.
-#[derive(Debug)]
-struct Entry {
-    tag: Arc<str>,
-    settle: Option<Settle>,
-    /// With its hour.
-    usage: Option<(u64, Row, Counts)>,
-}
-
-/// How soon an entry is to be in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Haste {
-    /// A permit that somebody may wait for.
-    Release,
-    /// A correction.
-    Settle,
-    /// The admission was given up without an answer and may still be executed, so the entry waits
-    /// until that can no longer happen.
-    GivenUp,
 }
 
 impl Store {
@@ -104,17 +87,35 @@ impl Store {
         self.link().usage(tag, hours).await
     }
 
-    /// Waits until what was said so far about these tags is in force, for a bounded time.
-    async fn flushed(&self, _admits: &[Admit]) {
+    /// Waits until what was said so far about this tag is in force, for a bounded time.
+    async fn flushed(&self, _tag: &Arc<str>) {
+        match &self.backend {
+            // It is in force as soon as it is said.
+            Backend::Local(_) => {}
+        }
+    }
+
+    /// Leases of these admits are held from now on, under this id.
+    fn opened(&self, _id: AttemptId, _admits: &Arc<[Admit]>) {
+        match &self.backend {
+            // They last as long as this process does.
+            Backend::Local(_) => {}
+        }
+    }
+
+    /// They are held no longer: what is posted next gives them back.
+    fn closed(&self, _id: AttemptId) {
         match &self.backend {
             Backend::Local(_) => {}
         }
     }
 
-    /// The same for one tag.
-    async fn flushed_tag(&self, _tag: &Arc<str>) {
+    /// Sends all that waits to be sent, for at most this time. Answers how much is left. The last
+    /// thing that is done with a store, once nothing is in flight.
+    pub async fn close(&self, _limit: Duration) -> usize {
         match &self.backend {
-            Backend::Local(_) => {}
+            // Nothing waits.
+            Backend::Local(_) => 0,
         }
     }
 
@@ -131,7 +132,7 @@ impl Store {
             Backend::Local(local) => {
                 // Nothing is ever given up in this process, and nothing is far away.
                 let _ = haste;
-                local.post(entry);
+                local.post(&entry);
             }
         }
     }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use smallvec::SmallVec;
 
+use super::ledger::{Entry, Haste};
 use super::link::{Away, Commands, Link};
 use super::reservation::{self, Part, Reservation};
-use super::{Entry, HOUR_MS, Haste, Store};
+use super::{HOUR_MS, Store};
 use crate::policy::limit::{
     Admit, Algorithm, Charge, Counts, Degraded, Origin, Refusal, Row, Verdict,
 };
@@ -117,7 +118,7 @@ impl Limiter {
     /// Waits until what was said so far about this tag is in force, for a bounded time: what one
     /// attempt gives back may be what the next one needs.
     pub async fn flushed(&self, tag: &Arc<str>) {
-        self.0.store.flushed_tag(tag).await;
+        self.0.store.flushed(tag).await;
     }
 
     /// What became of one tag's part: what is held, and what is left of its limits.

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::ledger::{Entry, Haste};
 use super::limiter::Inner;
 use super::link::Commands;
-use super::{Entry, HOUR_MS, Haste, Store};
+use super::{HOUR_MS, Store};
 use crate::domain::AttemptId;
 use crate::policy::limit::{
     Admit, Algorithm, Charge, Counts, Holder, Metric, Origin, Row, Settle, TopUp, Verdict,
@@ -120,8 +121,10 @@ impl Reservation {
         parts: SmallVec<[Part; 2]>,
     ) -> Self {
         let holds = admits.iter().any(|admit| admit.charges.iter().any(is_of_request));
-        let store = Arc::clone(&inner.store);
-        let permits = holds.then(|| Permits { store, admits: Arc::clone(&admits) });
+        let permits = holds.then(|| Permits::new(&inner.store, &admits));
+        if let Some(admit) = admits.first() {
+            inner.store.opened(admit.id, &admits);
+        }
         inner.store.metrics.opened();
         Self { inner, admits, left, parts, permits }
     }
@@ -203,7 +206,9 @@ impl Reservation {
     /// be what the next one needs.
     pub async fn settle_now(mut self, used: Used, usage: Option<(Row, Counts)>) {
         self.finish(Truth::Used(used), usage);
-        self.inner.store.flushed(&self.admits).await;
+        for admit in self.admits.iter() {
+            self.inner.store.flushed(&admit.tag).await;
+        }
     }
 
     /// Nothing was sent: all of it is given back, requests too.
@@ -216,6 +221,9 @@ impl Reservation {
             return;
         }
         let parts = std::mem::take(&mut self.parts);
+        if let Some(admit) = self.admits.first() {
+            self.inner.store.closed(admit.id);
+        }
         settle(&self.inner.store, &self.admits, &parts, truth, usage);
         self.inner.store.metrics.closed();
     }
@@ -229,13 +237,25 @@ impl Drop for Reservation {
 
 // === impl Permits ===
 
+impl Permits {
+    fn new(store: &Arc<Store>, admits: &Arc<[Admit]>) -> Self {
+        if let Some(admit) = admits.first() {
+            store.opened(of_request(admit), admits);
+        }
+        Self { store: Arc::clone(store), admits: Arc::clone(admits) }
+    }
+}
+
 impl Drop for Permits {
     fn drop(&mut self) {
+        if let Some(admit) = self.admits.first() {
+            self.store.closed(of_request(admit));
+        }
         for admit in self.admits.iter().filter(|admit| admit.charges.iter().any(is_of_request)) {
             let released = |charge: &Charge| Charge { amount: 0, ..*charge };
             let charges = admit.charges.iter().filter(|charge| is_of_request(charge));
             let settle = Settle {
-                id: AttemptId { attempt: 0, ..admit.id },
+                id: of_request(admit),
                 scopes: admit.scopes.clone(),
                 charges: charges.map(released).collect(),
                 origin: Origin::Member,
@@ -338,6 +358,11 @@ impl Truth {
 /// The charge of a top-up.
 fn with(charge: &Charge, more: Used) -> Charge {
     Charge { amount: more.of(charge.metric), ..*charge }
+}
+
+/// The id that stands for the request itself.
+fn of_request(admit: &Admit) -> AttemptId {
+    AttemptId { attempt: 0, ..admit.id }
 }
 
 fn is_of_request(charge: &Charge) -> bool {
