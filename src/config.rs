@@ -10,11 +10,13 @@
 
 mod check;
 mod compile;
+mod counting;
 mod defaults;
 mod document;
 mod env;
 mod fault;
 mod load;
+mod reach;
 mod schema;
 mod settings;
 mod tree;
