@@ -216,6 +216,17 @@ impl Compiler<'_> {
                 }
             }
         }
+        if counts_cost(fleet) {
+            for (name, _) in fleet.targets.iter().filter(|(_, target)| target.price.is_none()) {
+                let what = "has no price, so budgets and limits of cost do not count it";
+                let hint = "if it is free, write price: { input: 0, output: 0 }".to_owned();
+                self.warn(
+                    &Path::default().field("targets").field(name),
+                    what.to_owned(),
+                    Some(hint),
+                );
+            }
+        }
         let pools = || fleet.pools.keys().map(String::as_str);
         for (index, key) in fleet.keys.iter().enumerate() {
             let path = Path::default().field("keys").item(index).field("models");
@@ -231,4 +242,13 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// Whether anything in the document depends on what a request costs.
+fn counts_cost(fleet: &Fleet) -> bool {
+    let of_targets = fleet.targets.values().flat_map(|target| &target.limits);
+    let metrics = fleet.limits.iter().map(|limit| limit.metric);
+    fleet.tenants.values().any(|tenant| tenant.budget.is_some())
+        || fleet.keys.iter().any(|key| key.budget.is_some())
+        || metrics.chain(of_targets.map(|limit| limit.metric)).any(|m| m == document::Metric::Cost)
 }

@@ -75,7 +75,7 @@ pub(in crate::config) struct Target {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(in crate::config) weight: u32,
-    /// What it costs. Left out: its requests cost nothing.
+    /// What it costs. Left out: budgets and limits of cost do not count its requests.
     pub(in crate::config) price: Option<Price>,
     /// Limits of this target.
     #[serde(default)]

@@ -73,7 +73,7 @@ fn the_reference_s_limits_are_compiled() {
     let price = target("gpt-mini").price.expect("it has one");
     assert_eq!((price.input, price.output), (150_000, 600_000));
     assert_eq!(price.cost(1_000, 10), 156);
-    assert!(target("local").price.is_none());
+    assert_eq!(target("local").price.map(|price| price.input), Some(0));
     assert_eq!(names(&target("local").limits), &all[4..]);
     let own = limit(&snapshot, "own-tokens");
     assert_eq!(own.algorithm, Algorithm::Bucket { window_ms: 60_000, burst: 50_000 });
@@ -122,6 +122,21 @@ limits:
     assert_eq!((budget.period, budget.id), (Period::Week, LimitId::of("budget/tenant/default")));
     // Monday 1970-01-05 is the first whole week of Unix time.
     assert_eq!(budget.period_at(345_600_000), (345_600_000, 950_400_000));
+}
+
+#[test]
+fn a_target_without_a_price_is_warned_of_where_cost_is_counted() {
+    let warning = "targets.gpt: has no price, so budgets and limits of cost do not count it";
+    let warned = |rest: &str| {
+        let (_, warnings) = compiled(&format!("{ONE_POOL}{rest}"), &[("OPENAI_API_KEY", "x")]);
+        warnings.iter().any(|found| found.starts_with(warning))
+    };
+    let limit = |metric, limit| {
+        format!("limits: [{{ name: a, scope: key, metric: {metric}, limit: {limit}, window: 1m }}]")
+    };
+    assert!(!warned("") && !warned(&limit("tokens", "5")) && warned(&limit("cost", "5 USD")));
+    assert!(warned("tenants: { acme: { budget: { limit: 1 USD, period: day } } }"));
+    assert!(warned("keys: [{ name: a, key: abc, budget: { limit: 1 USD, period: day } }]"));
 }
 
 #[test]
