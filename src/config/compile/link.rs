@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::Named;
+use super::limits::{budget, of_target, price};
+use crate::config::counting;
 use crate::config::document::{self, Fleet, Span};
 use crate::domain::Glob;
 use crate::policy::balance::Strategy;
@@ -28,8 +30,8 @@ pub(super) fn targets(fleet: &Fleet, providers: &Named<Provider>) -> Named<Targe
             weight: spec.weight,
             zone: spec.zone.as_deref().map(Into::into),
             region: spec.region.as_deref().map(Into::into),
-            price: None,
-            limits: Vec::new(),
+            price: spec.price.and_then(price),
+            limits: of_target(name, spec),
         };
         (name.clone(), Arc::new(target))
     });
@@ -84,8 +86,8 @@ pub(super) fn tenants(fleet: &Fleet) -> Named<Tenant> {
             tag: place::tenant(name),
             providers: names(&spec.providers),
             regions: names(&spec.regions),
-            tier: None,
-            budget: None,
+            tier: spec.tier.as_deref().map(Into::into),
+            budget: spec.budget.as_ref().map(|spec| budget(&counting::tenant_budget(name), spec)),
         };
         (name.clone(), Arc::new(tenant))
     });

@@ -84,6 +84,7 @@ impl Zone {
     }
 
     /// The names of all zones there are.
+    #[must_use]
     pub fn names() -> Vec<String> {
         TimeZoneDatabase::bundled().available().map(|name| name.as_str().to_owned()).collect()
     }
