@@ -9,6 +9,9 @@ CARGO ?= cargo
 SDK := target/sdk
 # `make run PROFILE=release` for one that is fast to run instead of fast to build.
 PROFILE ?= dev
+# How many seconds `make fuzz` gives to each target.
+FUZZ_TIME ?= 60
+FUZZ_TARGETS := sse envelope splice document answer
 
 .PHONY: help
 help: ## List the targets.
@@ -30,12 +33,40 @@ sdk: ## Run OpenAI's SDKs, curl and a browser against a node.
 	node tests/sdk/run.mjs target/debug/flotilla $(SDK)
 
 .PHONY: check
-check: need-cargo need-deny ## Format, lints, documentation, dependencies, architecture.
+check: need-cargo need-deny ## Format, lints, documentation, dependencies, architecture, some fuzzing.
 	$(CARGO) fmt --check
+	rustfmt --edition 2024 --check fuzz/fuzz_targets/*.rs
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --quiet
 	$(CARGO) deny --log-level error check bans licenses sources
 	$(CARGO) test --quiet --test architecture
+	@$(MAKE) --no-print-directory fuzz FUZZ_TIME=6
+
+# Without a sanitizer: the code has nothing unsafe, and building all dependencies with one takes
+# longer than the fuzzing. FUZZ_SANITIZER=address is for who doubts them.
+FUZZ_SANITIZER ?= none
+
+.PHONY: fuzz
+fuzz: need-fuzz fuzz/Cargo.lock ## Fuzz each target for FUZZ_TIME seconds, from its seeds on.
+	cargo +nightly fuzz build --sanitizer $(FUZZ_SANITIZER) --target-dir target/fuzz
+	@for target in $(FUZZ_TARGETS); do \
+	  echo "fuzzing $$target for $(FUZZ_TIME) s"; \
+	  mkdir -p target/fuzz/corpus/$$target; log=target/fuzz/$$target.log; \
+	  case $$target in \
+	    sse) more=tests/fixtures/openai ;; \
+	    document) more='examples tests/configs/valid tests/configs/invalid' ;; \
+	    *) more= ;; \
+	  esac; \
+	  cargo +nightly fuzz run --sanitizer $(FUZZ_SANITIZER) --target-dir target/fuzz $$target \
+	    target/fuzz/corpus/$$target fuzz/seeds/$$target $$more \
+	    -- -max_total_time=$(FUZZ_TIME) -max_len=16384 -timeout=5 -rss_limit_mb=1024 \
+	    >$$log 2>&1 || { tail -n 40 $$log >&2; exit 1; }; \
+	  tail -n 1 $$log; \
+	done
+
+# What is fuzzed has the dependencies of what is served.
+fuzz/Cargo.lock: Cargo.lock fuzz/Cargo.toml
+	@cp $< $@
 
 .PHONY: smoke
 smoke: need-cargo need-curl ## Do as a newcomer does: start a node, run the README's curl, stop it.
@@ -90,6 +121,17 @@ need-deny: need-cargo
 	  echo "installing cargo-deny; this takes a few minutes, once"; \
 	  $(CARGO) install --locked --quiet cargo-deny || { \
 	    echo "missing: cargo-deny. Try: cargo install --locked cargo-deny" >&2; exit 69; }; }
+
+.PHONY: need-fuzz
+need-fuzz: need-cargo
+	@cargo +nightly --version >/dev/null 2>&1 || { \
+	  echo "installing the nightly toolchain, once"; \
+	  rustup toolchain install --profile minimal nightly; } || { \
+	  echo "missing: Rust's nightly. Try: rustup toolchain install nightly" >&2; exit 69; }
+	@cargo fuzz --version >/dev/null 2>&1 || { \
+	  echo "installing cargo-fuzz; this takes a minute, once"; \
+	  $(CARGO) install --locked --quiet --debug cargo-fuzz || { \
+	    echo "missing: cargo-fuzz. Try: cargo install --locked cargo-fuzz" >&2; exit 69; }; }
 
 # $(call apt,packages,what is missing): installs Debian packages as root, or says what to do.
 define apt

@@ -11,6 +11,7 @@ mod drain;
 mod errors;
 mod first_run;
 mod fleet;
+mod fuzz;
 mod listener;
 mod reload;
 mod retries;

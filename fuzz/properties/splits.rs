@@ -1,0 +1,25 @@
+//! The ways in which bytes may be cut on their way here.
+//!
+//! They are made from the bytes themselves, so that an input is nothing but what it looks like: a
+//! recorded answer is a seed as it is.
+
+/// `bytes` in pieces: each byte alone (thousands of pieces where there are many), and cut at places that chance chose.
+pub(crate) fn splits(bytes: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
+    let single = bytes.chunks(1 + bytes.len() / 4096).collect();
+    let mut dice = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let random = (1..4_u64).map(move |longest| {
+        let mut pieces = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let len = 1 + (dice >> 33) % (longest * longest * 16);
+            let (piece, after) = rest.split_at(rest.len().min(len as usize));
+            pieces.push(piece);
+            rest = after;
+        }
+        pieces
+    });
+    std::iter::once(single).chain(random)
+}
