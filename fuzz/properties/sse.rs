@@ -51,7 +51,11 @@ fn scan(pieces: &[&[u8]]) -> Vec<Event> {
 }
 
 /// What a client sees of a stream, and what is known of it at its end.
-fn follow(endpoint: Endpoint, hide: bool, pieces: &[&[u8]]) -> impl PartialEq + std::fmt::Debug {
+fn follow(
+    endpoint: Endpoint,
+    hide: bool,
+    pieces: &[&[u8]],
+) -> impl PartialEq + std::fmt::Debug + use<> {
     let mut stream = Stream::new(endpoint, 1, hide);
     let (mut seen, mut content, mut fault) = (Vec::new(), false, None);
     for piece in pieces {
