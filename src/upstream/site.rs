@@ -18,12 +18,14 @@ use super::config::Config;
 use super::lookup::Lookup;
 use super::socket::Connection;
 use crate::domain::Origin;
+use crate::telemetry::{Held, UpstreamLevels};
 
 /// All provider addresses this worker knows. A site without requests or idle connections is
 /// forgotten by the sweep, so this holds no more than the configuration names.
 #[derive(Debug, Default)]
 pub(super) struct Sites {
     sites: RefCell<HashMap<Origin, Rc<Site>>>,
+    levels: UpstreamLevels,
 }
 
 /// One provider address.
@@ -35,6 +37,8 @@ pub(super) struct Site {
     in_flight: Cell<usize>,
     idle: RefCell<VecDeque<Idle>>,
     max_idle: usize,
+    levels: UpstreamLevels,
+    _held: Held,
 }
 
 /// A connection that waits for its next request.
@@ -42,11 +46,15 @@ pub(super) struct Site {
 struct Idle {
     connection: Connection,
     since: Instant,
+    _held: Held,
 }
 
 /// One request in flight; the count goes down when it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Rc<Site>);
+pub(super) struct Permit {
+    site: Rc<Site>,
+    _held: Held,
+}
 
 /// What a worker holds at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,13 +70,18 @@ pub struct Standing {
 // === impl Sites ===
 
 impl Sites {
+    /// None yet; what there will be is counted in `levels`.
+    pub(super) fn new(levels: UpstreamLevels) -> Self {
+        Self { sites: RefCell::default(), levels }
+    }
+
     /// The site of `origin`.
     pub(super) fn site(&self, origin: &Origin, config: &Config) -> Result<Rc<Site>, SendError> {
         let mut sites = self.sites.borrow_mut();
         if let Some(site) = sites.get(origin) {
             return Ok(Rc::clone(site));
         }
-        let site = Rc::new(Site::new(origin, config.max_idle)?);
+        let site = Rc::new(Site::new(origin, config.max_idle, &self.levels)?);
         sites.insert(origin.clone(), Rc::clone(&site));
         Ok(site)
     }
@@ -98,7 +111,11 @@ impl Sites {
 
 impl Site {
     /// A site without connections.
-    pub(super) fn new(origin: &Origin, max_idle: usize) -> Result<Self, SendError> {
+    pub(super) fn new(
+        origin: &Origin,
+        max_idle: usize,
+        levels: &UpstreamLevels,
+    ) -> Result<Self, SendError> {
         let host = HeaderValue::from_str(&origin.host_header()).map_err(|error| {
             SendError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error))
         })?;
@@ -109,6 +126,8 @@ impl Site {
             in_flight: Cell::new(0),
             idle: RefCell::default(),
             max_idle,
+            levels: levels.clone(),
+            _held: levels.origins.hold(),
         })
     }
 
@@ -132,7 +151,7 @@ impl Site {
         let in_flight = self.in_flight.get();
         (in_flight < config.max_in_flight).then(|| {
             self.in_flight.set(in_flight + 1);
-            Permit(Rc::clone(self))
+            Permit { site: Rc::clone(self), _held: self.levels.in_flight.hold() }
         })
     }
 
@@ -151,7 +170,8 @@ impl Site {
     /// Keeps a connection whose answer is complete, in place of the oldest if there are too many.
     pub(super) fn keep(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        idle.push_back(Idle { connection, since: Instant::now() });
+        let _held = self.levels.idle.hold();
+        idle.push_back(Idle { connection, since: Instant::now(), _held });
         if idle.len() > self.max_idle {
             idle.pop_front();
         }
@@ -172,6 +192,6 @@ impl Idle {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+        self.site.in_flight.set(self.site.in_flight.get().saturating_sub(1));
     }
 }
