@@ -64,17 +64,17 @@ fn agree(endpoint: Endpoint, tree: &Tree, outcome: Result<Envelope, flotilla::do
     assert!(!twice && !asked_twice, "a field stands twice");
     assert!(is_good(endpoint, tree), "accepted");
 
-    let given = |name| tree.get(name).and_then(Tree::given);
+    let given = |name: &str| tree.get(name).and_then(Tree::given);
     assert_eq!(given("model").and_then(Tree::text), Some(envelope.model.as_str()));
     let stream = match endpoint {
         Endpoint::AudioSpeech => given("stream_format").and_then(Tree::text) == Some("sse"),
         _ => given("stream").and_then(Tree::flag) == Some(true),
     };
     assert_eq!(envelope.stream, stream);
-    let number = |name| given(name).and_then(Tree::number);
+    let number = |name: &str| given(name).and_then(Tree::number);
     let most = number("max_tokens").max(number("max_completion_tokens"));
     assert_eq!(envelope.max_tokens, most);
-    let text = |name| given(name).and_then(Tree::text).filter(|text| !text.is_empty());
+    let text = |name: &str| given(name).and_then(Tree::text).filter(|text| !text.is_empty());
     assert_eq!(envelope.user.as_deref(), text("user").or(text("safety_identifier")));
     let asked = options.and_then(|options| options.get("include_usage")).and_then(Tree::flag);
     assert_eq!(envelope.include_usage, asked == Some(true));
@@ -90,7 +90,7 @@ fn agree(endpoint: Endpoint, tree: &Tree, outcome: Result<Envelope, flotilla::do
 
 /// Whether every field that decides something is what it must be.
 fn is_good(endpoint: Endpoint, tree: &Tree) -> bool {
-    let given = |name| tree.get(name).and_then(Tree::given);
+    let given = |name: &str| tree.get(name).and_then(Tree::given);
     let all = |names: &[&str], good: fn(&Tree) -> bool| {
         names.iter().all(|name| given(name).is_none_or(good))
     };

@@ -22,15 +22,25 @@ pub struct Scanner {
     held: BytesMut,
     /// Nothing of the current line was seen so far.
     line_empty: bool,
-    /// The last byte was a CR, and the line that it ended was empty or not.
-    after_cr: Option<Blank>,
+    /// The last byte was a CR, and an LF may follow that belongs to it.
+    after_cr: Option<Cr>,
     /// The last line ended in a CR alone, so none of the next ones needs to wait for an LF.
     bare_cr: bool,
     /// No event was handed out yet: a byte order mark may come.
     first: bool,
 }
 
-type Blank = bool;
+/// What a CR ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cr {
+    /// A line that is not empty.
+    Line,
+    /// The blank line of an event, which is not handed out before the next byte is known.
+    Blank,
+    /// An event that was handed out at once. An LF that follows begins the next one, where it is
+    /// no line: so an event's bytes do not depend on how the stream was cut.
+    Event,
+}
 
 /// One block of lines up to and including the blank line that ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,20 +127,18 @@ impl Scanner {
     fn boundary(&mut self) -> Option<usize> {
         let mut at = 0;
         loop {
-            if let Some(blank) = self.after_cr {
+            if let Some(ended) = self.after_cr {
                 match self.chunk.get(at) {
                     Some(b'\n') => {
                         at += 1;
                         self.bare_cr = false;
                     }
                     Some(_) => self.bare_cr = true,
-                    // Where lines end in CR alone no LF is to be waited for.
-                    None if blank && self.bare_cr => {}
                     None => return None,
                 }
                 self.after_cr = None;
                 self.line_empty = true;
-                if blank {
+                if ended == Cr::Blank {
                     return Some(at);
                 }
             }
@@ -148,9 +156,12 @@ impl Scanner {
                 if blank {
                     return Some(at);
                 }
+            } else if blank && self.bare_cr {
+                // Where lines end in CR alone no LF is to be waited for.
+                self.after_cr = Some(Cr::Event);
+                return Some(at);
             } else {
-                self.line_empty = false;
-                self.after_cr = Some(blank);
+                self.after_cr = Some(if blank { Cr::Blank } else { Cr::Line });
             }
         }
     }
@@ -188,7 +199,8 @@ impl Event {
         Self { raw, data, kind, fields, first }
     }
 
-    /// Where a range of `data`, not empty, stands in `raw`.
+    /// Where a range of `data` stands in `raw`. It is not empty, and neither begins nor ends with an
+    /// LF that joins two lines.
     #[must_use]
     pub fn place(&self, range: Range<usize>) -> Range<usize> {
         let mut passed = 0;
