@@ -114,7 +114,11 @@ fn is_good(endpoint: Endpoint, tree: &Tree) -> bool {
         }
         Some(_) => false,
     };
+    let lower = |tree: &Tree, name: &str| tree.spellings(name) == tree.exactly(name);
+    let inner = tree.get("stream_options").is_none_or(|options| lower(options, "include_usage"));
     tree.fields().is_some()
+        && ONCE.iter().all(|name| lower(tree, name))
+        && inner
         && model
         && flags
         && all(&["n"], n)
@@ -139,6 +143,11 @@ impl Tree {
     fn spellings(&self, name: &str) -> usize {
         let fields = self.fields().unwrap_or_default();
         fields.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).count()
+    }
+
+    /// How many fields have exactly this name.
+    fn exactly(&self, name: &str) -> usize {
+        self.fields().unwrap_or_default().iter().filter(|(key, _)| key == name).count()
     }
 
     /// The value as a leaf that is not `null`.
