@@ -12,6 +12,8 @@ PROFILE ?= dev
 # How many seconds `make fuzz` gives to each target.
 FUZZ_TIME ?= 60
 FUZZ_TARGETS := sse envelope splice document answer
+FUZZ_VERSION := 0.13.2
+FUZZ := target/tools/cargo-fuzz-$(FUZZ_VERSION)/bin/cargo-fuzz
 
 .PHONY: help
 help: ## List the targets.
@@ -49,13 +51,14 @@ check: need-cargo need-deny ## Format, lints, documentation, dependencies, archi
 	$(CARGO) test --quiet --test architecture
 	@$(MAKE) --no-print-directory fuzz FUZZ_TIME=6
 
-# Without a sanitizer: the code has nothing unsafe, and building all dependencies with one takes
-# longer than the fuzzing. FUZZ_SANITIZER=address is for who doubts them.
+# Without a sanitizer: the code has nothing unsafe, and so any toolchain will do. Who doubts the
+# dependencies: RUSTUP_TOOLCHAIN=nightly make fuzz FUZZ_SANITIZER=address.
 FUZZ_SANITIZER ?= none
+FUZZ_FLAGS = --dev --sanitizer $(FUZZ_SANITIZER) --target-dir target
 
 .PHONY: fuzz
-fuzz: need-fuzz fuzz/Cargo.lock ## Fuzz each target for FUZZ_TIME seconds, from its seeds on.
-	cargo +nightly fuzz build --sanitizer $(FUZZ_SANITIZER) --target-dir target/fuzz
+fuzz: need-cargo $(FUZZ) fuzz/Cargo.lock ## Fuzz each target for FUZZ_TIME seconds, from its seeds on.
+	$(FUZZ) build $(FUZZ_FLAGS)
 	@for target in $(FUZZ_TARGETS); do \
 	  echo "fuzzing $$target for $(FUZZ_TIME) s"; \
 	  mkdir -p target/fuzz/corpus/$$target; log=target/fuzz/$$target.log; \
@@ -64,7 +67,7 @@ fuzz: need-fuzz fuzz/Cargo.lock ## Fuzz each target for FUZZ_TIME seconds, from 
 	    document) more='examples tests/configs/valid tests/configs/invalid' ;; \
 	    *) more= ;; \
 	  esac; \
-	  cargo +nightly fuzz run --sanitizer $(FUZZ_SANITIZER) --target-dir target/fuzz $$target \
+	  $(FUZZ) run $(FUZZ_FLAGS) $$target \
 	    target/fuzz/corpus/$$target fuzz/seeds/$$target $$more \
 	    -- -max_total_time=$(FUZZ_TIME) -max_len=16384 -timeout=5 -rss_limit_mb=1024 \
 	    >$$log 2>&1 || { tail -n 40 $$log >&2; exit 1; }; \
@@ -139,16 +142,10 @@ need-deny: need-cargo
 	  $(CARGO) install --locked --quiet cargo-deny || { \
 	    echo "missing: cargo-deny. Try: cargo install --locked cargo-deny" >&2; exit 69; }; }
 
-.PHONY: need-fuzz
-need-fuzz: need-cargo
-	@cargo +nightly --version >/dev/null 2>&1 || { \
-	  echo "installing the nightly toolchain, once"; \
-	  rustup toolchain install --profile minimal nightly; } || { \
-	  echo "missing: Rust's nightly. Try: rustup toolchain install nightly" >&2; exit 69; }
-	@cargo fuzz --version >/dev/null 2>&1 || { \
-	  echo "installing cargo-fuzz; this takes a minute, once"; \
-	  $(CARGO) install --locked --quiet --debug cargo-fuzz || { \
-	    echo "missing: cargo-fuzz. Try: cargo install --locked cargo-fuzz" >&2; exit 69; }; }
+$(FUZZ):
+	@echo "installing cargo-fuzz $(FUZZ_VERSION); this takes a minute, once"
+	@$(CARGO) install --locked --quiet --debug --root $(@:/bin/cargo-fuzz=) \
+	  cargo-fuzz@$(FUZZ_VERSION)
 
 # $(call apt,packages,what is missing): installs Debian packages as root, or says what to do.
 define apt
