@@ -10,7 +10,7 @@ use serde_json::{Value, from_slice, json};
 use super::tree::Tree;
 
 /// Names that a body may get: plain, and with whatever has to be escaped in JSON.
-const NAMES: [Option<&str>; 3] = [None, Some("m"), Some("vendor/\"mödel\"\\ \u{1f6a2}")];
+const NAMES: [Option<&str>; 4] = [None, Some("m"), Some("n"), Some("vendor/\"mödel\"\\ \u{1f6a2}")];
 
 /// What is sent reads as the original with nothing but the model and the question changed, and all
 /// other bytes are the original's own.

@@ -33,4 +33,4 @@ pub(crate) fn splits(bytes: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 }
 
 /// How many bytes at each end are alone, however many there are.
-const EDGE: usize = 128;
+const EDGE: usize = 64;

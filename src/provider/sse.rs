@@ -22,24 +22,13 @@ pub struct Scanner {
     held: BytesMut,
     /// Nothing of the current line was seen so far.
     line_empty: bool,
-    /// The last byte was a CR, and an LF may follow that belongs to it.
-    after_cr: Option<Cr>,
+    /// The last byte was a CR, and an LF may follow that belongs to it; and whether the event ends
+    /// as soon as that is known.
+    after_cr: Option<bool>,
     /// The last line ended in a CR alone, so none of the next ones needs to wait for an LF.
     bare_cr: bool,
     /// No event was handed out yet: a byte order mark may come.
     first: bool,
-}
-
-/// What a CR ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cr {
-    /// A line that is not empty.
-    Line,
-    /// The blank line of an event, which is not handed out before the next byte is known.
-    Blank,
-    /// An event that was handed out at once. An LF that follows begins the next one, where it is
-    /// no line: so an event's bytes do not depend on how the stream was cut.
-    Event,
 }
 
 /// One block of lines up to and including the blank line that ends it.
@@ -127,7 +116,7 @@ impl Scanner {
     fn boundary(&mut self) -> Option<usize> {
         let mut at = 0;
         loop {
-            if let Some(ended) = self.after_cr {
+            if let Some(ends) = self.after_cr {
                 match self.chunk.get(at) {
                     Some(b'\n') => {
                         at += 1;
@@ -138,7 +127,7 @@ impl Scanner {
                 }
                 self.after_cr = None;
                 self.line_empty = true;
-                if ended == Cr::Blank {
+                if ends {
                     return Some(at);
                 }
             }
@@ -156,12 +145,15 @@ impl Scanner {
                 if blank {
                     return Some(at);
                 }
-            } else if blank && self.bare_cr {
-                // Where lines end in CR alone no LF is to be waited for.
-                self.after_cr = Some(Cr::Event);
-                return Some(at);
             } else {
-                self.after_cr = Some(if blank { Cr::Blank } else { Cr::Line });
+                // Where lines end in CR alone no LF is waited for. One that comes all the same
+                // begins the next event, where it is no line, so that the events are the same
+                // however the stream was cut.
+                let at_once = blank && self.bare_cr;
+                self.after_cr = Some(blank && !at_once);
+                if at_once {
+                    return Some(at);
+                }
             }
         }
     }

@@ -36,8 +36,26 @@ fn bodies() -> Vec<Vec<u8>> {
 }
 
 /// What means something to one reader or another.
-const WORDS: [&str; 13] =
-    ["{", "}", "\"", ",", ":", "null", "true", "\\u00", "\r", "\n", "\n\n", "data:", "*a"];
+const WORDS: [&str; 18] = [
+    "{",
+    "}",
+    "\"",
+    ",",
+    ":",
+    "null",
+    "true",
+    "\\u00",
+    "\r",
+    "\n",
+    "\n\n",
+    "data:",
+    "*a",
+    "{\"n\":2,",
+    "\"user\":\"u\",",
+    "\"Max_tokens\":1,",
+    "\"max_completion_tokens\":1,",
+    "\"stream_options\":{},",
+];
 
 /// A seed in which some stretches have become others: other bytes, or stretches of the seed.
 fn changed(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
@@ -75,6 +93,10 @@ proptest! {
     fn any_split_of_a_stream_gives_the_same_events(bytes in changed(sse_seeds())) {
         sse::check(&bytes);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2048) })]
 
     #[test]
     fn the_envelope_is_what_another_reader_finds(bytes in changed(bodies())) {
@@ -93,7 +115,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(8) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4) })]
 
     #[test]
     fn an_event_that_never_ends_is_refused_at_the_bound(
