@@ -69,7 +69,7 @@ fuzz: need-cargo $(FUZZ) fuzz/Cargo.lock ## Fuzz each target for FUZZ_TIME secon
 	  esac; \
 	  $(FUZZ) run $(FUZZ_FLAGS) $$target \
 	    target/fuzz/corpus/$$target fuzz/seeds/$$target $$more \
-	    -- -max_total_time=$(FUZZ_TIME) -max_len=16384 -timeout=5 -rss_limit_mb=1024 \
+	    -- -max_total_time=$(FUZZ_TIME) -max_len=16384 -timeout=10 -rss_limit_mb=1024 \
 	    >$$log 2>&1 || { tail -n 40 $$log >&2; exit 1; }; \
 	  tail -n 1 $$log; \
 	done
