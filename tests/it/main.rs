@@ -11,6 +11,7 @@ mod drain;
 mod errors;
 mod first_run;
 mod fleet;
+mod fuzz;
 mod levels;
 mod listener;
 mod reload;
