@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::attempt::Exchange;
 use super::demand::{self, Facts, Try};
 use super::quota::Quota;
-use super::settle::{Account, Admitted};
+use super::settle::{Account, Admitted, Asked};
 use crate::domain::{Code, Fault};
-use crate::policy::estimate::Output;
+use crate::policy::estimate::Tokens;
 use crate::policy::limit::{Admit, Algorithm, Charge, Metric, Refusal};
 use crate::snapshot::Target;
 use crate::store::Denied;
@@ -46,7 +46,8 @@ impl Exchange {
         if !limited {
             return Ok(None);
         }
-        let (input_tokens, output_tokens) = self.estimate(target);
+        let asked = self.asked();
+        let Tokens { input: input_tokens, output: output_tokens } = self.estimate(asked, target);
         let facts = Facts {
             key: &self.key,
             pool: &self.pool.name,
@@ -72,18 +73,18 @@ impl Exchange {
                 return Ok(None);
             }
             // A denial names a charge by its place.
-            let asked = admits.clone();
+            let charged = admits.clone();
             match self.worker.limiter.admit(admits).await {
                 Ok(mut reservation) => {
                     account.stands(Quota::admitted(reservation.admits(), reservation.left()));
                     account.admitted(reservation.take_permits());
-                    return Ok(Some(Admitted { reservation, output_tokens }));
+                    return Ok(Some(Admitted { reservation, asked, output_tokens }));
                 }
                 // The store's clock is in another period than ours.
                 Err(Denied::StalePeriod { now_ms: theirs }) if !stale => {
                     (now_ms, stale) = (theirs, true);
                 }
-                Err(denied) => return Err(self.refused(&denied, &asked, target, account)),
+                Err(denied) => return Err(self.refused(&denied, &charged, target, account)),
             }
         }
     }
@@ -118,17 +119,22 @@ impl Exchange {
 }
 
 impl Exchange {
-    /// The tokens that an attempt at `target` is expected to use: of the request, of the answer.
-    fn estimate(&self, target: &Target) -> (u64, u64) {
+    /// What is known of the request before it is sent.
+    fn asked(&self) -> Asked {
+        Asked {
+            prompt_bytes: if self.endpoint.asks_with_text() { self.body.len() as u64 } else { 0 },
+            max_tokens: self.envelope.max_tokens,
+            choices: self.envelope.choices,
+            text: self.endpoint.answers_with_text(),
+        }
+    }
+
+    /// The tokens that an attempt at `target` is expected to use.
+    fn estimate(&self, asked: Asked, target: &Target) -> Tokens {
         let model = target.model.as_deref().unwrap_or(&self.envelope.model);
-        let bytes = if self.endpoint.asks_with_text() { self.body.len() as u64 } else { 0 };
         let estimates = &self.worker.shared.estimates;
-        let mut estimates = estimates.lock().unwrap_or_else(PoisonError::into_inner);
-        let output = self
-            .endpoint
-            .answers_with_text()
-            .then_some(Output { most: self.envelope.max_tokens, choices: self.envelope.choices });
-        estimates.estimate(model, bytes, output)
+        let estimates = estimates.lock().unwrap_or_else(PoisonError::into_inner);
+        estimates.estimate(&asked.of(model))
     }
 }
 

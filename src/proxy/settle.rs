@@ -27,7 +27,7 @@ use crate::store::{Limiter, Permits};
 use crate::telemetry::RequestSpan;
 
 use trial::Begin;
-pub(super) use trial::{Admitted, Trial};
+pub(super) use trial::{Admitted, Asked, Trial};
 
 /// The outcome of a request or an attempt that went well.
 pub(super) const OK: &str = "ok";

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::receive::Budget;
 use crate::domain::{Lifecycle, Random};
-use crate::policy::estimate::Estimates;
+use crate::policy::estimate::Estimator;
 use crate::policy::retry::RetryBudget;
 use crate::snapshot::Snapshot;
 use crate::store::{Limiter, Store};
@@ -28,6 +28,9 @@ pub struct Config {
     /// The longest silence inside a request body.
     pub body_stall: Duration,
 }
+
+/// Models whose prompts and answers are remembered.
+const MODELS: usize = 1000;
 
 /// What all workers of a node share.
 #[derive(Debug)]
@@ -56,7 +59,7 @@ pub struct Shared {
     /// The state of limits.
     pub store: Arc<Store>,
     /// What requests turn out to use; touched where a limit asks for an estimate.
-    pub(super) estimates: Mutex<Estimates>,
+    pub(super) estimates: Mutex<Estimator>,
 }
 
 impl Shared {
@@ -83,7 +86,7 @@ impl Shared {
             requests: AtomicU64::new(0),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
             store,
-            estimates: Mutex::default(),
+            estimates: Mutex::new(Estimator::new(MODELS)),
         }
     }
 

@@ -7,7 +7,7 @@ use actix_http::header::HeaderMap;
 
 use super::{Account, OK, Totals, dropped, milliseconds};
 use crate::domain::{RequestId, Usage};
-use crate::policy::estimate;
+use crate::policy::estimate::{self, Ask};
 use crate::policy::limit::{Counts, Row};
 use crate::provider::Endpoint;
 use crate::proxy::shared::Shared;
@@ -38,6 +38,7 @@ pub(in crate::proxy) struct Trial {
     row: Row,
     /// What its limits hold for it.
     reservation: Option<Reservation>,
+    asked: Option<Asked>,
     /// The answer's tokens that are paid for in advance: once more have been seen, more is taken.
     paid: u64,
 }
@@ -55,16 +56,40 @@ pub(in crate::proxy) struct Begin<'a> {
 #[derive(Debug)]
 pub(in crate::proxy) struct Admitted {
     pub(in crate::proxy) reservation: Reservation,
+    /// What the estimate was made from.
+    pub(in crate::proxy) asked: Asked,
     /// The answer's tokens that were reserved.
     pub(in crate::proxy) output_tokens: u64,
+}
+
+/// What is known of a request before it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::proxy) struct Asked {
+    /// Bytes of text in the client's body; 0 where it is not text.
+    pub(in crate::proxy) prompt_bytes: u64,
+    /// The most tokens that the client allows for each choice.
+    pub(in crate::proxy) max_tokens: Option<u64>,
+    pub(in crate::proxy) choices: u32,
+    /// Whether it is answered with text.
+    pub(in crate::proxy) text: bool,
+}
+
+impl Asked {
+    /// The question to the estimator, for this model upstream.
+    pub(in crate::proxy) fn of(self, model: &str) -> Ask<'_> {
+        let Self { prompt_bytes, max_tokens, choices, text } = self;
+        Ask { model, prompt_bytes, max_tokens, choices, text }
+    }
 }
 
 impl Trial {
     pub(super) fn begin(account: &Account, begin: Begin<'_>) -> Self {
         let Begin { target, input_bytes, row, admitted } = begin;
-        let (reservation, paid) = match admitted {
-            Some(Admitted { reservation, output_tokens }) => (Some(reservation), output_tokens),
-            None => (None, u64::MAX),
+        let (reservation, asked, paid) = match admitted {
+            Some(Admitted { reservation, asked, output_tokens }) => {
+                (Some(reservation), Some(asked), output_tokens)
+            }
+            None => (None, None, u64::MAX),
         };
         Self {
             shared: Arc::clone(&account.shared),
@@ -82,6 +107,7 @@ impl Trial {
             tenant: account.tenant_tag(),
             row,
             reservation,
+            asked,
             paid,
         }
     }
@@ -95,7 +121,7 @@ impl Trial {
     /// refused; one that does not is not asked again, and what is over is its debt.
     pub(in crate::proxy) async fn top_up(&mut self) -> bool {
         let seen = self.seen_tokens();
-        let more = estimate::step(self.paid).max(seen.saturating_sub(self.paid));
+        let more = estimate::top_up(self.paid).max(seen.saturating_sub(self.paid));
         let used = self.used(Usage { output_tokens: more, ..Usage::default() });
         let Some(reservation) = &mut self.reservation else { return true };
         match reservation.top_up(used).await {
@@ -124,13 +150,11 @@ impl Trial {
 
     /// Learns from a provider's own figures, for the estimates to come.
     fn learn(&self, usage: Usage) {
-        if self.reservation.is_none() || usage.estimated || self.outcome != Some(OK) {
-            return;
-        }
+        let Some(asked) = self.asked.filter(|_| self.outcome == Some(OK)) else { return };
         let model = self.target.model.as_ref().unwrap_or(&self.row.model);
         let estimates = &self.shared.estimates;
         let mut estimates = estimates.lock().unwrap_or_else(PoisonError::into_inner);
-        estimates.observe(model, self.input_bytes, usage);
+        estimates.observe(&asked.of(model), &usage);
     }
 
     /// Hands in what was used: the limits are corrected, and the usage is recorded.

@@ -86,7 +86,10 @@ fn a_batch_keeps_its_number_and_content_until_it_is_acknowledged() {
     assert!(next.number > first.number);
     book.acknowledged(&TAG.into(), 50_001);
     assert_eq!((book.waiting(), book.next_due()), (0, None));
-    assert!(book.pages.is_empty() && book.agenda.is_empty(), "nothing is kept of a tag that is done");
+    assert!(
+        book.pages.is_empty() && book.agenda.is_empty(),
+        "nothing is kept of a tag that is done"
+    );
 }
 
 #[test]
@@ -144,8 +147,7 @@ fn what_was_admitted_elsewhere_adds_up_by_limit_and_period() {
     book.post(elsewhere(3, vec![charge(february, 7)]), Haste::Settle, 0);
     assert_eq!(book.waiting(), 3);
     let batch = book.take(100, 64).remove(0);
-    let mut amounts: Vec<_> =
-        batch.settles.iter().map(|settle| settle.charges[0].amount).collect();
+    let mut amounts: Vec<_> = batch.settles.iter().map(|settle| settle.charges[0].amount).collect();
     amounts.sort_unstable();
     assert_eq!(amounts, [5, 13, 200]);
     assert!(batch.settles.iter().all(|settle| settle.origin == Origin::Elsewhere));
