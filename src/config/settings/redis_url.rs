@@ -30,21 +30,34 @@ pub struct RedisUrl {
     pub database: u32,
 }
 
+impl RedisUrl {
+    /// The whole of it, in the one spelling that every Redis client reads: what is special in user
+    /// and password percent-encoded, all ports and the database said.
+    #[must_use]
+    pub fn expose(&self) -> Secret {
+        let user = self.username.as_deref().map(encoded).unwrap_or_default();
+        let password = self.password.as_ref().map(|secret| encoded(secret.expose()));
+        let password = password.map(|password| format!(":{password}")).unwrap_or_default();
+        let at = if user.is_empty() && password.is_empty() { "" } else { "@" };
+        Secret::new(self.written(&format!("{user}{password}{at}")))
+    }
+
+    fn written(&self, credentials: &str) -> String {
+        let tls = if self.tls { "s" } else { "" };
+        let cluster = if self.cluster { "+cluster" } else { "" };
+        let node = |(host, port): &(String, u16)| {
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        };
+        let nodes: Vec<_> = self.nodes.iter().map(node).collect();
+        let database = if self.cluster { String::new() } else { format!("/{}", self.database) };
+        format!("redis{tls}{cluster}://{credentials}{}{database}", nodes.join(","))
+    }
+}
+
 impl fmt::Display for RedisUrl {
     /// For logs: without user and password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tls = if self.tls { "s" } else { "" };
-        let cluster = if self.cluster { "+cluster" } else { "" };
-        write!(f, "redis{tls}{cluster}://")?;
-        for (index, (host, port)) in self.nodes.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            if host.contains(':') {
-                write!(f, "{comma}[{host}]:{port}")?;
-            } else {
-                write!(f, "{comma}{host}:{port}")?;
-            }
-        }
-        write!(f, "/{}", self.database)
+        f.write_str(&self.written(""))
     }
 }
 
@@ -128,6 +141,15 @@ fn credentials(text: &str) -> Parsed<(Option<String>, Option<Secret>)> {
     Ok((decoded(user)?, decoded(password)?.map(Secret::new)))
 }
 
+/// The text with all but letters, digits and - . _ ~ as percent signs and digits.
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encode = |byte: u8| {
+        if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    };
+    text.bytes().map(encode).collect()
+}
+
 /// The text that a percent-encoded one stands for.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -164,16 +186,20 @@ mod tests {
             ("redis://127.0.0.1:7000/3", "redis://127.0.0.1:7000/3"),
             ("rediss://:pw@Redis.Example/", "rediss://redis.example:6379/0"),
             ("redis://u:p%40w@[::1]:1", "redis://[::1]:1/0"),
-            ("redis+cluster://a:1,b,[fe80::1]:2", "redis+cluster://a:1,b:6379,[fe80::1]:2/0"),
-            ("rediss+cluster://u:p@a/0", "rediss+cluster://a:6379/0"),
+            ("redis+cluster://a:1,b,[fe80::1]:2", "redis+cluster://a:1,b:6379,[fe80::1]:2"),
+            ("rediss+cluster://u:p@a/0", "rediss+cluster://a:6379"),
         ] {
-            assert_eq!(read(text).to_string(), shown, "{text}");
+            let url = read(text);
+            assert_eq!(url.to_string(), shown, "{text}");
+            assert_eq!(redis_url(url.expose().expose()), Ok(url), "{text}");
         }
         let url = read("rediss://us%20er:p%2F@w/%C3%A9@h:1/9");
         assert_eq!(url.username.as_deref(), Some("us er"));
         assert_eq!(url.password.as_ref().map(Secret::expose), Some("p/@w/é"));
         assert_eq!((url.nodes.as_slice(), url.database), (&[("h".to_owned(), 1)][..], 9));
         assert!(url.tls && !url.cluster);
+        let whole = "rediss://us%20er:p%2F%40w%2F%C3%A9@h:1/9";
+        assert_eq!(url.expose().expose(), whole);
         let url = read("redis://user@h");
         assert_eq!((url.username.as_deref(), url.password), (Some("user"), None));
         assert!(!format!("{:?}", read("redis://:canary@h")).contains("canary"));

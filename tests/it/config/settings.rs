@@ -257,7 +257,8 @@ fn the_settings_of_the_store_are_read() {
     assert_eq!(store.state_dir, Some(dir));
     let redis = store.redis.expect("it is set");
     assert_eq!((redis.prefix.as_str(), redis.deadline), ("fleet-2", ms(80)));
-    assert_eq!(redis.url.to_string(), "redis+cluster://a:7000,b:7001/0");
+    assert_eq!(redis.url.to_string(), "redis+cluster://a:7000,b:7001");
+    assert_eq!(redis.url.expose().expose(), "redis+cluster://node:canary@a:7000,b:7001");
     assert_eq!(redis.url.password.as_ref().map(|secret| secret.expose()), Some("canary"));
     assert!(redis.tls_ca.is_none() && redis.tls_client.is_none());
 }
