@@ -57,19 +57,11 @@ impl Commands for Far {
         Err(Away)
     }
 
-    async fn standing(
-        &self,
-        _: &Arc<str>,
-        _: &[(Arc<str>, Rule)],
-    ) -> Result<Vec<Standing>, Away> {
+    async fn standing(&self, _: &Arc<str>, _: &[(Arc<str>, Rule)]) -> Result<Vec<Standing>, Away> {
         Err(Away)
     }
 
-    async fn usage(
-        &self,
-        _: &Arc<str>,
-        _: Range<u64>,
-    ) -> Result<Vec<(u64, Row, Counts)>, Away> {
+    async fn usage(&self, _: &Arc<str>, _: Range<u64>) -> Result<Vec<(u64, Row, Counts)>, Away> {
         Err(Away)
     }
 }
@@ -89,8 +81,7 @@ fn attempt(attempt: u8) -> AttemptId {
 }
 
 fn entry(tag: &str) -> Entry {
-    let settle =
-        Settle { id: attempt(1), scopes: vec![], charges: vec![], origin: Origin::Member };
+    let settle = Settle { id: attempt(1), scopes: vec![], charges: vec![], origin: Origin::Member };
     let counts = Counts { requests: 1, ..Counts::default() };
     Entry { tag: tag.into(), settle: Some(settle), usage: Some((1, Row::default(), counts)) }
 }

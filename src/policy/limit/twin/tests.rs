@@ -68,7 +68,10 @@ fn a_limit_that_is_asked_twice_gives_both_together() {
     let mut twin = Twin::default();
     let twice = vec![charge(0, minute(1, 5), 3), charge(0, minute(1, 5), 3)];
     let refused = Refusal { charge: 1, wait_ms: None, left: 5 };
-    assert_eq!(twin.admit(&admit(id(1, 1), twice, false), NOW, NOW, NOW), Verdict::Refused(refused));
+    assert_eq!(
+        twin.admit(&admit(id(1, 1), twice, false), NOW, NOW, NOW),
+        Verdict::Refused(refused)
+    );
     let twice = vec![charge(0, minute(1, 5), 3), charge(0, minute(1, 5), 2)];
     let admitted = twin.admit(&admit(id(1, 1), twice, false), NOW, NOW, NOW);
     assert_eq!(admitted, Verdict::Admitted(vec![2, 0]));
