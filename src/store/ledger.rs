@@ -238,7 +238,9 @@ impl Shared {
             let room = AT_ONCE.saturating_sub(jobs.len());
             let (batches, due) = {
                 let mut book = self.book();
-                (book.take(self.now(), room), book.next_due())
+                let leases = self.leases();
+                let batches = book.take(self.now(), room, |id| leases.holds(id));
+                (batches, book.next_due())
             };
             let full = batches.len() == room;
             jobs.extend(batches.into_iter().map(|batch| carry_out(link, Job::Batch(batch))));

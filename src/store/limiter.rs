@@ -72,7 +72,8 @@ impl Limiter {
     }
 
     /// Takes all charges of all tags, or none. An admit that may be cancelled because another tag
-    /// refuses is a `member`, or asks for permits only.
+    /// refuses is a `member`, or asks for permits only. Each call has an id of its own, also after
+    /// one that was denied: an id that was taken back stays known until its deadline.
     ///
     /// # Errors
     /// Why not.
@@ -103,6 +104,11 @@ impl Limiter {
         }
         if let Some(denied) = denied {
             reservation::cancel(&self.0.store, &admits, &parts);
+            // Another attempt of this request may ask for its permits again, under the same name:
+            // they must be given back before, not after.
+            for (admit, _) in admits.iter().zip(&parts).filter(|(_, part)| part.is_held()) {
+                self.0.store.flushed(&admit.tag).await;
+            }
             return Err(denied);
         }
         Ok(Reservation::new(Rc::clone(&self.0), admits, left, parts))
@@ -195,3 +201,6 @@ fn graver(admits: &[Admit], one: Option<Denied>, other: Denied) -> Denied {
         _ => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! is nothing to batch and nothing to resend. Whoever holds a lease here dies with the state itself,
 //! so leases last for ever, unless the test says otherwise.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -100,9 +100,8 @@ impl Local {
 
     fn shard(&self, tag: &str) -> MutexGuard<'_, Shard> {
         // Which tags share a lock is no secret, and need not be the same elsewhere.
-        let mut hasher = FixedState::default().build_hasher();
-        tag.hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or(0);
+        let hash = FixedState::default().hash_one(tag);
+        let place = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         let [first, ..] = &self.shards;
         // A command that panicked has its tag in some state that was valid between two writes.
         self.shards.get(place).unwrap_or(first).lock().unwrap_or_else(PoisonError::into_inner)

@@ -275,6 +275,11 @@ impl Part {
         Self { state: Held::All(origin), topped: Used::default(), steps: 0 }
     }
 
+    /// Whether it is surely taken.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.state, Held::All(_))
+    }
+
     /// Nothing was taken.
     pub(super) fn none() -> Self {
         Self { state: Held::Nothing, topped: Used::default(), steps: 0 }

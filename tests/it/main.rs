@@ -13,6 +13,7 @@ mod first_run;
 mod fleet;
 mod fuzz;
 mod levels;
+mod limits;
 mod listener;
 mod reload;
 mod retries;

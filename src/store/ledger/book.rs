@@ -23,7 +23,10 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::{Entry, Haste};
-use crate::policy::limit::{Algorithm, Batch, Charge, Counts, LimitId, Origin, Row, Settle};
+use crate::domain::AttemptId;
+use crate::policy::limit::{
+    Algorithm, Batch, Charge, Counts, Holder, LimitId, Origin, Row, Settle,
+};
 
 /// Releases of a tag are collected for so long.
 const RELEASE_MS: u64 = 5;
@@ -148,8 +151,14 @@ impl Book {
         self.agenda.first().map(|(due, _)| *due)
     }
 
-    /// The batches that are to be sent now, at most so many.
-    pub(super) fn take(&mut self, now: u64, most: usize) -> Vec<Arc<Batch>> {
+    /// The batches that are to be sent now, at most so many. `held` says of which ids leases are
+    /// held: what is taken back of an admission that was given up leaves them their permits.
+    pub(super) fn take(
+        &mut self,
+        now: u64,
+        most: usize,
+        held: impl Fn(AttemptId) -> bool,
+    ) -> Vec<Arc<Batch>> {
         let mut batches = Vec::new();
         while batches.len() < most {
             let Some((due, tag)) = self.agenda.first() else { break };
@@ -165,7 +174,7 @@ impl Book {
                 flight.resend_at = None;
                 batches.push(Arc::clone(&flight.batch));
             } else if let Some(flight) =
-                page.next_flight(&tag, self.incarnation, self.number + 1, now)
+                page.next_flight(&tag, (self.incarnation, self.number + 1), now, &held)
             {
                 self.number += 1;
                 batches.push(Arc::clone(&flight.batch));
@@ -353,16 +362,26 @@ impl Page {
     fn next_flight(
         &mut self,
         tag: &Arc<str>,
-        incarnation: u64,
-        number: u64,
+        (incarnation, number): (u64, u64),
         now: u64,
+        held: &impl Fn(AttemptId) -> bool,
     ) -> Option<Flight> {
         let mut tickets = HashSet::default();
         let mut settles = Vec::new();
         while settles.len() < BATCH_SETTLES
             && self.given_up.front().is_some_and(|(at, _)| *at <= now)
         {
-            settles.extend(self.given_up.pop_front().map(|(_, settle)| settle));
+            let Some((_, mut settle)) = self.given_up.pop_front() else { break };
+            for charge in &mut settle.charges {
+                let id = match charge.holder {
+                    Holder::Request => AttemptId { attempt: 0, ..settle.id },
+                    Holder::Attempt => settle.id,
+                };
+                if charge.rule.algorithm == Algorithm::Permits && held(id) {
+                    charge.amount = 1;
+                }
+            }
+            settles.push(settle);
         }
         let due = self.due.is_some_and(|due| due <= now) || !settles.is_empty();
         while due && settles.len() < BATCH_SETTLES {

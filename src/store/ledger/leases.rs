@@ -27,6 +27,10 @@ impl Leases {
         self.open.remove(&id);
     }
 
+    pub(super) fn holds(&self, id: AttemptId) -> bool {
+        self.open.contains_key(&id)
+    }
+
     /// Everything that is held now, tag by tag.
     pub(super) fn renewals(&self) -> Vec<(Arc<str>, Vec<Renew>)> {
         let mut tags: HashMap<&Arc<str>, Vec<Renew>, RandomState> = HashMap::default();

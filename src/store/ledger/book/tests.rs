@@ -2,6 +2,11 @@ use super::*;
 use crate::domain::{AttemptId, RequestId};
 use crate::policy::limit::{Degraded, Holder, Metric, Rule};
 
+/// No leases are held.
+fn none(_: AttemptId) -> bool {
+    false
+}
+
 const TAG: &str = "t:acme";
 
 fn book() -> Book {
@@ -58,8 +63,8 @@ fn a_release_waits_five_milliseconds_and_takes_along_what_waits() {
     assert!(book.post(truth(TAG, 2), Haste::Release, 1_010), "it is due earlier");
     assert!(!book.post(truth(TAG, 3), Haste::Release, 1_012));
     assert_eq!(book.next_due(), Some(1_015));
-    assert!(book.take(1_014, 64).is_empty());
-    let batches = book.take(1_015, 64);
+    assert!(book.take(1_014, 64, none).is_empty());
+    let batches = book.take(1_015, 64, none);
     assert_eq!(batches.len(), 1);
     assert_eq!(ids(&batches[0]), [1, 2, 3]);
     assert_eq!(book.next_due(), None, "until it is acknowledged");
@@ -69,19 +74,19 @@ fn a_release_waits_five_milliseconds_and_takes_along_what_waits() {
 fn a_batch_keeps_its_number_and_content_until_it_is_acknowledged() {
     let mut book = book();
     book.post(truth(TAG, 1), Haste::Release, 0);
-    let first = book.take(5, 64).remove(0);
+    let first = book.take(5, 64, none).remove(0);
     book.post(truth(TAG, 2), Haste::Release, 6);
-    assert!(book.take(50, 64).is_empty(), "one is under way");
+    assert!(book.take(50, 64, none).is_empty(), "one is under way");
     for failures in 0..12 {
         let now = 100 + failures * 2_000;
         book.failed(&TAG.into(), now, failures);
         let due = book.next_due().expect("it is sent again");
         assert!(due > now && due <= now + 1_000);
-        let again = book.take(due, 64).remove(0);
+        let again = book.take(due, 64, none).remove(0);
         assert_eq!((again.number, ids(&again)), (first.number, vec![1]));
     }
     book.acknowledged(&TAG.into(), 50_000);
-    let next = book.take(50_000, 64).remove(0);
+    let next = book.take(50_000, 64, none).remove(0);
     assert_eq!((next.incarnation, ids(&next)), (7, vec![2]));
     assert!(next.number > first.number);
     book.acknowledged(&TAG.into(), 50_001);
@@ -99,7 +104,7 @@ fn numbers_count_up_even_of_a_tag_that_was_forgotten_in_between() {
     for round in 0..10 {
         book.post(truth(TAG, 1), Haste::Release, round * 10);
         book.post(truth("t:other", 1), Haste::Release, round * 10);
-        for batch in book.take(round * 10 + 5, 64) {
+        for batch in book.take(round * 10 + 5, 64, none) {
             assert!(batch.number > last);
             last = batch.number;
             book.acknowledged(&batch.tag, round * 10 + 6);
@@ -114,7 +119,7 @@ fn usage_adds_up_by_row_and_hour() {
         book.post(usage(TAG, hour, "a"), Haste::Settle, 0);
     }
     assert_eq!(book.waiting(), 2);
-    let batch = book.take(100, 64).remove(0);
+    let batch = book.take(100, 64, none).remove(0);
     let mut hours: Vec<_> =
         batch.usage.iter().map(|(hour, _, counts)| (*hour, counts.requests)).collect();
     hours.sort_unstable();
@@ -146,7 +151,7 @@ fn what_was_admitted_elsewhere_adds_up_by_limit_and_period() {
     book.post(elsewhere(2, vec![charge(february, 6)]), Haste::Settle, 0);
     book.post(elsewhere(3, vec![charge(february, 7)]), Haste::Settle, 0);
     assert_eq!(book.waiting(), 3);
-    let batch = book.take(100, 64).remove(0);
+    let batch = book.take(100, 64, none).remove(0);
     let mut amounts: Vec<_> = batch.settles.iter().map(|settle| settle.charges[0].amount).collect();
     amounts.sort_unstable();
     assert_eq!(amounts, [5, 13, 200]);
@@ -161,7 +166,7 @@ fn permits_of_what_was_admitted_elsewhere_are_released_one_by_one() {
         let charges = vec![charge(WINDOW, 2), charge(Algorithm::Permits, 0)];
         book.post(elsewhere(number, charges), Haste::Release, 0);
     }
-    let batch = book.take(5, 64).remove(0);
+    let batch = book.take(5, 64, none).remove(0);
     let (released, charged): (Vec<_>, Vec<_>) =
         batch.settles.iter().partition(|settle| settle.origin == Origin::Member);
     assert_eq!((released.len(), charged.len()), (2, 1));
@@ -175,11 +180,26 @@ fn what_was_given_up_waits_until_it_cannot_be_executed_any_more() {
     book.post(truth(TAG, 1), Haste::GivenUp, 0);
     book.post(truth(TAG, 2), Haste::Release, 0);
     assert!(book.is_done(&TAG.into(), 1), "nobody waits for it");
-    let batch = book.take(5, 64).remove(0);
+    let batch = book.take(5, 64, none).remove(0);
     assert_eq!(ids(&batch), [2]);
     book.acknowledged(&TAG.into(), 6);
     assert_eq!(book.next_due(), Some(200));
-    assert_eq!(ids(&book.take(200, 64)[0]), [1]);
+    assert_eq!(ids(&book.take(200, 64, none)[0]), [1]);
+}
+
+// The request went on, and its next attempt asked for the same permits.
+#[test]
+fn what_was_given_up_leaves_permits_to_who_holds_them() {
+    let mut book = book();
+    let mut given_up = settle(1, Origin::Member, vec![charge(WINDOW, 0)]);
+    for holder in [Holder::Request, Holder::Attempt] {
+        given_up.charges.push(Charge { holder, ..charge(Algorithm::Permits, 0) });
+    }
+    let entry = Entry { tag: TAG.into(), settle: Some(given_up), usage: None };
+    book.post(entry, Haste::GivenUp, 0);
+    let batch = book.take(200, 64, |held| held == AttemptId { attempt: 0, ..id(1) }).remove(0);
+    let amounts: Vec<_> = batch.settles[0].charges.iter().map(|charge| charge.amount).collect();
+    assert_eq!(amounts, [0, 1, 0]);
 }
 
 #[test]
@@ -190,9 +210,9 @@ fn a_release_is_not_overtaken_by_a_renewal_that_was_decided_before_it() {
     book.hold(&tag);
     book.post(truth(TAG, 1), Haste::Release, 0);
     book.let_go(&tag);
-    assert!(book.take(1_000, 64).is_empty());
+    assert!(book.take(1_000, 64, none).is_empty());
     book.let_go(&tag);
-    assert_eq!(book.take(1_000, 64).len(), 1);
+    assert_eq!(book.take(1_000, 64, none).len(), 1);
 }
 
 #[test]
@@ -203,7 +223,7 @@ fn batches_are_bounded_and_what_is_left_follows_at_once() {
         book.post(truth(TAG, number as u8), Haste::Settle, 0);
     }
     let (mut sent, mut now) = (0, 100);
-    while let Some(batch) = book.take(now, 64).pop() {
+    while let Some(batch) = book.take(now, 64, none).pop() {
         assert!(batch.settles.len() <= BATCH_SETTLES);
         sent += batch.settles.len();
         now += 1;
@@ -218,9 +238,9 @@ fn no_more_batches_are_taken_than_asked_for() {
     for tag in 0..10 {
         book.post(truth(&format!("t:{tag}"), 1), Haste::Release, 0);
     }
-    assert_eq!(book.take(5, 4).len(), 4);
-    assert_eq!(book.take(5, 0).len(), 0);
-    assert_eq!(book.take(5, 64).len(), 6);
+    assert_eq!(book.take(5, 4, none).len(), 4);
+    assert_eq!(book.take(5, 0, none).len(), 0);
+    assert_eq!(book.take(5, 64, none).len(), 6);
 }
 
 #[test]
@@ -233,7 +253,7 @@ fn who_waits_is_told_when_all_before_is_in_force() {
     book.hurry(&tag, 1);
     assert_eq!(book.next_due(), Some(1));
     assert!(!book.is_done(&tag, ticket));
-    book.take(1, 64);
+    book.take(1, 64, none);
     book.post(truth(TAG, 2), Haste::Settle, 2);
     assert!(!book.is_done(&tag, ticket), "it is under way");
     book.acknowledged(&tag, 3);
