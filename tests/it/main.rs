@@ -1,5 +1,6 @@
 //! Whole-node tests on real sockets, in one binary. No sleeps, no fixed ports, no shared state.
 
+mod admin_usage;
 mod attacks;
 mod bad_input;
 mod bodies;
