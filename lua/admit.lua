@@ -4,7 +4,7 @@ A window's under-admission is at worst 1 in slots + 1.
   KEYS[1]  zset    open              member attempt id, score lease end ms; TTL 24 h
   KEYS[2]  hash    held              attempt id -> what it reserved (include/held); TTL 24 h
   KEYS[3]  zset    seen              member attempt id, score admit deadline ms; TTL 1 h
-  KEYS[4+] string  scope             one of each scope: limit id -> state (include/states); TTL ARGV
+  KEYS[4+] hash    scope             one of each scope (include/scope); TTL ARGV
   KEYS[..] zset    permits           one of each charge of permits: holder id, lease end ms; TTL 24 h
   ARGV[1]  bytes   head              deadline ms (6), member 0..1 (1), scopes (2), charges (2)
   ARGV[2]  bytes   id                17: the attempt; its first 16 are the request
@@ -16,14 +16,13 @@ A window's under-admission is at worst 1 in slots + 1.
            wait ms or -1, left}, {3 late, now} or {4 stale period, now}
   Cost     O(charges + slots); a window's ring is rewritten once per slot
 ]]
---- @include "clock"
 --- @include "status"
+--- @include "clock"
 --- @include "charge"
+--- @include "scope"
 --- @include "window"
 --- @include "states"
 --- @include "take"
---- @include "save"
-local call = redis.call
 local open, held, seen, id = KEYS[1], KEYS[2], KEYS[3], ARGV[2]
 local deadline, member, scopes, charges = struct.unpack('<I6BI2I2', ARGV[1])
 local now = now_ms()
@@ -35,7 +34,6 @@ local function unless_known(reply)
   return reply
 end
 
-local blobs = scopes > 0 and call('MGET', unpack(KEYS, 4, 3 + scopes))
 local states, permits, slots, reply, packed = {}, {}, {}, {OK, now}, ARGV[4]
 for i = 1, charges do
   local limit_id, scope, kind, flags, limit, first, second, amount =
@@ -49,21 +47,14 @@ for i = 1, charges do
     slot, left, wait = 0, limit - alive - amount, -1
     if left < 0 or limit == 0 then slot, left = nil, math.max(0, limit - alive) end
   else
-    scope = scope + 1
-    local map = states[scope]
-    if not map then
-      map = blobs[scope] and cmsgpack.unpack(blobs[scope]) or {}
-      states[scope] = map
-    end
     if kind == BUDGET and (now < first or now >= second) then return unless_known({STALE, now}) end
-    local state = state_at(map, limit_id, kind, limit, first, second, now)
-    if kind == WINDOW then
-      slot, left, wait = window_take(state, limit, amount, now)
-    elseif kind == BUCKET then
-      slot, left, wait = bucket_take(state, limit, second, amount)
-    else
-      slot, left, wait = budget_take(state, limit, amount, now)
+    scope = scope + 1
+    local opened = states[scope]
+    if not opened then
+      opened = open_scope(KEYS[3 + scope])
+      states[scope] = opened
     end
+    slot, left, wait = take(opened, limit_id, kind, limit, first, second, amount, now)
   end
   if not slot then return unless_known({REFUSED, now, i - 1, wait, left}) end
   slots[i], reply[i + 2] = slot, left
@@ -89,5 +80,5 @@ for _, permit in ipairs(permits) do
   call('ZADD', key, ARGV[3], holder)
   if alive == 0 then call('PEXPIRE', key, '86400000') end
 end
-for scope, map in pairs(states) do save(KEYS[3 + scope], map, ARGV[5 + scope]) end
+for i, scope in pairs(states) do save_scope(scope, tonumber(ARGV[5 + i]), now) end
 return reply

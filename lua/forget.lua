@@ -8,9 +8,8 @@ ticked again in between stays.
   Returns  {0 forgotten, now}, {2 it lives, now} or {3 late, now}
   Cost     O(log nodes + tags)
 ]]
---- @include "clock"
 --- @include "status"
-local call = redis.call
+--- @include "clock"
 local nodes, descriptions, tags = KEYS[1], KEYS[2], KEYS[3]
 local deadline, itself = struct.unpack('<I6B', ARGV[1])
 local now = now_ms()

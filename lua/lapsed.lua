@@ -5,13 +5,13 @@
   Returns  {0, now, attempt id, held, ...}: numbers, then bytes in pairs
   Cost     O(log n + most)
 ]]
---- @include "clock"
 --- @include "status"
+--- @include "clock"
 local now = now_ms()
 local reply = {OK, now}
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', '0', ARGV[1])
+local ids = call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', '0', ARGV[1])
 if #ids == 0 then return reply end
-local held = redis.call('HMGET', KEYS[2], unpack(ids))
+local held = call('HMGET', KEYS[2], unpack(ids))
 for i, id in ipairs(ids) do
   reply[#reply + 1] = id
   reply[#reply + 1] = held[i] or ''

@@ -9,9 +9,8 @@ limit: the request that holds it is running. A member that was settled or swept 
   Returns  {0 renewed, now} or {3 late, now}
   Cost     O(ids * log n)
 ]]
---- @include "clock"
 --- @include "status"
-local call = redis.call
+--- @include "clock"
 local open, held = KEYS[1], KEYS[2]
 local deadline, ids = struct.unpack('<I6I4', ARGV[1])
 local now, lease_end, at = now_ms(), ARGV[2], 1

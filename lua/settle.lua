@@ -9,7 +9,7 @@ charged now without a check; one whose node is lost stays charged as it is, if i
   KEYS[5]  hash    lost              today's: attempt id -> hour (4 bytes) and held; TTL 48 h
   KEYS[6]  hash    lost              yesterday's
   KEYS[7+] hash    usage             one of each hour: row -> ten counts (8 bytes each); TTL ARGV
-  KEYS[..] string  scope             one of each scope: limit id -> state (include/states); TTL ARGV
+  KEYS[..] hash    scope             one of each scope (include/scope); TTL ARGV
   KEYS[..] zset    permits           one of each: member holder id, score lease end ms; TTL 24 h
   ARGV[1]  bytes   head              deadline ms (6), number (6), hours, scopes, permits, settles, rows (2 each)
   ARGV[2]  bytes   hours             4 each: the hour of each usage key; the first is the present one
@@ -21,16 +21,15 @@ charged now without a check; one whose node is lost stays charged as it is, if i
            applied, the same batch is wanted with the usage keys of these hours too
   Cost     O(settles * charges + rows); each scope is read and written once
 ]]
---- @include "clock"
 --- @include "status"
+--- @include "clock"
 --- @include "charge"
+--- @include "scope"
 --- @include "held"
 --- @include "window"
 --- @include "states"
 --- @include "correct"
 --- @include "usage"
---- @include "save"
-local call = redis.call
 local batch, open, held_key, seen, lost_today = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local deadline, number, hours, scopes, permits, settles, rows = struct.unpack('<I6I6I2I2I2I2I2', ARGV[1])
 local scopes_at, permits_at = 6 + hours, 6 + hours + scopes
@@ -60,13 +59,10 @@ end
 if ask[1] == ASK then return ask end
 
 call('SET', batch, string.format('%.0f', number), 'PX', '604800000')
-local states, touched = {}, {}
-local function states_of(scope)
-  if not states[scope] then
-    local blob = call('GET', KEYS[scopes_at + scope])
-    states[scope] = blob and cmsgpack.unpack(blob) or {}
-  end
-  return states[scope]
+local states = {}
+local function scope_of(i)
+  states[i] = states[i] or open_scope(KEYS[scopes_at + i])
+  return states[i]
 end
 
 for _, one in ipairs(todo) do
@@ -80,15 +76,17 @@ for _, one in ipairs(todo) do
       if one.origin == 2 then gone = tonumber(call('ZSCORE', key, holder) or now + 1) <= now end
       if gone then call('ZREM', key, holder) end
     elseif one.origin == 1 and amount > 0 then
-      charge_now(states_of(scope + 1), limit_id, kind, limit, first, second, amount, now)
-      touched[scope + 1] = true
+      charge_now(scope_of(scope + 1), limit_id, kind, limit, first, second, amount, now)
     elseif one.origin == 0 and i <= n then
       local difference = amount - held_amount(one.held, n, i)
-      local map = difference ~= 0 and states_of(scope + 1)
-      if map and (map[limit_id] or difference > 0) then
-        local state = map[limit_id] or state_at(map, limit_id, kind, limit, first, second, now)
-        correct(state, held_slot(one.held, i), difference, limit, first, second, now)
-        touched[scope + 1] = true
+      if difference ~= 0 then
+        local opened = scope_of(scope + 1)
+        if difference > 0 and not opened.states[limit_id] then
+          state_at(opened, limit_id, kind, limit, first, second, now)
+        end
+        if opened.states[limit_id] then
+          correct(opened, limit_id, held_slot(one.held, i), difference, limit, first, second, now)
+        end
       end
     end
   end
@@ -118,7 +116,7 @@ for _ = 1, rows do
   at = counts[11]
   add_usage(KEYS[7 + hour], row, counts, 1)
 end
-for scope in pairs(touched) do save(KEYS[scopes_at + scope], states[scope], ARGV[5 + scope]) end
+for i, scope in pairs(states) do save_scope(scope, tonumber(ARGV[5 + i]), now) end
 call('ZREMRANGEBYSCORE', seen, '-inf', string.format('(%.0f', now))
 for i = 2, 6 do call('PEXPIRE', KEYS[i], i < 4 and '86400000' or i == 4 and '3600000' or '172800000') end
 for i = 7, 6 + hours do call('PEXPIRE', KEYS[i], ARGV[5]) end

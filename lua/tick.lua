@@ -12,9 +12,8 @@ is called for it.
   Returns  {0, now, live nodes, lost incarnation...}, at most 16 lost ones at a time; or {3 late, now}
   Cost     O(log nodes + tags); the reply does not grow with the number of nodes
 ]]
---- @include "clock"
 --- @include "status"
-local call = redis.call
+--- @include "clock"
 local nodes, descriptions, tags = KEYS[1], KEYS[2], KEYS[3]
 local now, incarnation = now_ms(), ARGV[2]
 if now > struct.unpack('<I6', ARGV[1]) then return {LATE, now} end

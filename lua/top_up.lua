@@ -3,7 +3,7 @@ step once. The added amounts count as charged where the first ones were, unless 
 its window: then the whole amount counts as of the slot that is charged now, so that what is given
 back later is taken from a slot that holds at least the newest part.
   KEYS[1]  hash    held              attempt id -> what it reserved (include/held); TTL 24 h
-  KEYS[2+] string  scope             one of each scope: limit id -> state (include/states); TTL ARGV
+  KEYS[2+] hash    scope             one of each scope (include/scope); TTL ARGV
   ARGV[1]  bytes   head              deadline ms (6), step 1..255 (1), scopes (2), charges (2)
   ARGV[2]  bytes   id                17: the attempt
   ARGV[3]  bytes   charges           36 each (include/charge), those of the admit, amounts to add
@@ -12,15 +12,14 @@ back later is taken from a slot that holds at least the newest part.
            wait ms or -1, left}, {3 late, now} or {4 stale period, now}
   Cost     O(charges + slots)
 ]]
---- @include "clock"
 --- @include "status"
+--- @include "clock"
 --- @include "charge"
+--- @include "scope"
 --- @include "held"
 --- @include "window"
 --- @include "states"
 --- @include "take"
---- @include "save"
-local call = redis.call
 local deadline, step, scopes, charges = struct.unpack('<I6BI2I2', ARGV[1])
 local held_key, id, packed, now = KEYS[1], ARGV[2], ARGV[3], now_ms()
 if now > deadline then return {LATE, now} end
@@ -30,31 +29,19 @@ local steps, n, admitted_until = struct.unpack('<BBI6', held)
 if step <= steps then return {DUPLICATE, now} end
 if step > steps + 1 or charges ~= n then return {REFUSED, now, 0, -1, 0} end
 
-local blobs = scopes > 0 and call('MGET', unpack(KEYS, 2, 1 + scopes))
-local states, changed, reply, slots, amounts = {}, {}, {OK, now}, {}, {}
+local states, reply, slots, amounts = {}, {OK, now}, {}, {}
 for i = 1, charges do
   local limit_id, scope, kind, flags, limit, first, second, amount =
     struct.unpack(RECORD, packed, (i - 1) * RECORD_BYTES + 1)
   slots[i], amounts[i], reply[i + 2] = held_slot(held, i), held_amount(held, n, i), 0
   if amount > 0 and kind ~= PERMITS then
-    scope = scope + 1
-    local map = states[scope]
-    if not map then
-      map = blobs[scope] and cmsgpack.unpack(blobs[scope]) or {}
-      states[scope] = map
-    end
     if kind == BUDGET and (now < first or now >= second) then return {STALE, now} end
-    local state, slot, left, wait = state_at(map, limit_id, kind, limit, first, second, now)
-    if kind == WINDOW then
-      slot, left, wait = window_take(state, limit, amount, now)
-      if slot and slots[i] < slot - second then slots[i] = slot end
-    elseif kind == BUCKET then
-      slot, left, wait = bucket_take(state, limit, second, amount)
-    else
-      slot, left, wait = budget_take(state, limit, amount, now)
-    end
+    scope = scope + 1
+    states[scope] = states[scope] or open_scope(KEYS[1 + scope])
+    local slot, left, wait = take(states[scope], limit_id, kind, limit, first, second, amount, now)
     if not slot then return {REFUSED, now, i - 1, wait, left} end
-    changed[scope], amounts[i], reply[i + 2] = true, amounts[i] + amount, left
+    if kind == WINDOW and slots[i] < slot - second then slots[i] = slot end
+    amounts[i], reply[i + 2] = amounts[i] + amount, left
   end
 end
 
@@ -66,5 +53,5 @@ for i = 1, n do
 end
 parts[#parts + 1] = string.sub(held, HELD_TOP + n * (6 + RECORD_BYTES) + 1)
 call('HSET', held_key, id, table.concat(parts))
-for scope in pairs(changed) do save(KEYS[1 + scope], states[scope], ARGV[3 + scope]) end
+for i, scope in pairs(states) do save_scope(scope, tonumber(ARGV[3 + i]), now) end
 return reply

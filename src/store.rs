@@ -1,11 +1,11 @@
 //! The state that nodes share: keys, scripts and connections.
 
 pub mod breaker;
-mod clock;
 mod command;
 pub mod connection;
 mod endpoint;
 mod fault;
 mod keys;
+mod master_clock;
 pub mod redis;
 pub mod script;

@@ -1,9 +1,11 @@
 -- correct: the truth about what was charged before, as a difference on the slot that was charged. If
 -- that slot has left, or the limit has changed its shape since, a refund is dropped and an excess
 -- counts now. No slot, level or total goes below 0; a limit may be exceeded: that is a debt.
-local function correct(state, slot, difference, limit, first, second, now)
+local function correct(scope, id, slot, difference, limit, first, second, now)
+  local state = scope.states[id]
+  -- Of its own shape: brought to now, and nothing else.
+  state_at(scope, id, state[1], limit, state[2], state[3], now)
   if state[1] == WINDOW then
-    window_at(state, now)
     local head, same = state[4], state[2] == first and state[3] == second
     if not same or slot < head - state[3] then
       if difference < 0 then return end
@@ -14,26 +16,24 @@ local function correct(state, slot, difference, limit, first, second, now)
       difference = math.max(difference, -state[6])
       state[6] = state[6] + difference
     else
-      local count = ring_get(state, slot)
+      local count = ring_get(ring_of(scope, id), state, slot)
       difference = math.max(difference, -count)
-      ring_set(state, slot, struct.pack('<I6', count + difference))
+      ring_put(scope, id, state, slot, struct.pack('<I6', count + difference))
     end
     state[5] = state[5] + difference
   elseif state[1] == BUCKET then
-    bucket_at(state, limit, now)
     state[3] = math.max(0, state[3] + difference * state[2])
-  else
-    if difference < 0 and state[2] ~= first then return end
+  elseif difference > 0 or state[2] == first then
     state[4] = math.max(0, state[4] + difference)
   end
 end
 
 -- Charges without a check. A budget's period that is over does not come back for what it missed:
 -- that counts in the one that runs.
-local function charge_now(states, id, kind, limit, first, second, amount, now)
-  local state = states[id]
+local function charge_now(scope, id, kind, limit, first, second, amount, now)
+  local state = scope.states[id]
   if not (kind == BUDGET and state and state[1] == BUDGET and state[3] > now) then
-    state = state_at(states, id, kind, limit, first, second, now)
+    state = state_at(scope, id, kind, limit, first, second, now)
   end
-  correct(state, kind == WINDOW and state[4] or 0, amount, limit, state[2], state[3], now)
+  correct(scope, id, kind == WINDOW and state[4] or 0, amount, limit, state[2], state[3], now)
 end

@@ -1,13 +1,13 @@
 -- usage: adds ten counts to a row of an hour. Rows are bounded; what finds no row goes to `other`.
 local function add_usage(key, row, counts, sign)
-  local stored = redis.call('HGET', key, row)
-  if not stored and redis.call('HLEN', key) >= 10000 then
+  local stored = call('HGET', key, row)
+  if not stored and call('HLEN', key) >= 10000 then
     row = 'other\31\31\31'
-    stored = redis.call('HGET', key, row)
+    stored = call('HGET', key, row)
   end
   local sums = stored and {struct.unpack('<dddddddddd', stored)} or {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
   for i = 1, 10 do sums[i] = sums[i] + sign * counts[i] end
-  redis.call('HSET', key, row, struct.pack('<dddddddddd', unpack(sums, 1, 10)))
+  call('HSET', key, row, struct.pack('<dddddddddd', unpack(sums, 1, 10)))
 end
 
 -- The counts of an attempt whose node died: its estimate (attempts are the second count, estimated

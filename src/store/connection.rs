@@ -11,23 +11,24 @@
 mod keep;
 mod lanes;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
-use redis::{Cmd, RedisFuture, Value};
+use redis::{Cmd, RedisResult, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use self::lanes::Lanes;
 use super::breaker::Leave;
-use super::clock::SLACK;
 use super::command::{Call, Reply, Status};
 use super::endpoint::Endpoint;
 pub use super::endpoint::{EndpointError, Tls};
 pub use super::fault::Error;
 use super::fault::{self, Handling};
+use super::master_clock::SLACK;
 use super::script::{Script, Scripts};
 use crate::domain::Random;
 
@@ -217,7 +218,7 @@ impl Connection {
         let until = sent + limit + SLACK + Duration::from_millis(1);
         let doubt = script.map_or(Error::Away, |_| Error::InDoubt { until });
         let answer = {
-            let mut answer = live.req_packed_command(&command);
+            let mut answer = pin!(live.ask(&command));
             match timeout(limit, &mut answer).await {
                 Ok(answer) => Some(answer),
                 // This thread was late, not Redis: the answer may be here, unread.
@@ -252,7 +253,7 @@ impl Connection {
             (Handling::Load, Some(script)) => {
                 let mut load = redis::cmd("SCRIPT");
                 load.arg("LOAD").arg(&script.text);
-                let loaded = timeout(LOAD, live.req_packed_command(&load)).await;
+                let loaded = timeout(LOAD, live.ask(&load)).await;
                 return match loaded {
                     Ok(Ok(_)) => Tried::Again,
                     _ => {
@@ -314,11 +315,13 @@ impl Shared {
 }
 
 impl Live {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::Single(connection) => connection.req_packed_command(command),
-            Self::Cluster(connection) => connection.req_packed_command(command),
-        }
+    /// One answer, in which an error of the server's is an error.
+    async fn ask(&mut self, command: &Cmd) -> RedisResult<Value> {
+        let answer = match self {
+            Self::Single(connection) => connection.req_packed_command(command).await,
+            Self::Cluster(connection) => connection.req_packed_command(command).await,
+        };
+        answer.and_then(Value::extract_error)
     }
 }
 

@@ -61,7 +61,7 @@ const PIECES: [(&str, &str); 10] = [
     ("clock", include_str!("../../lua/include/clock.lua")),
     ("correct", include_str!("../../lua/include/correct.lua")),
     ("held", include_str!("../../lua/include/held.lua")),
-    ("save", include_str!("../../lua/include/save.lua")),
+    ("scope", include_str!("../../lua/include/scope.lua")),
     ("states", include_str!("../../lua/include/states.lua")),
     ("status", include_str!("../../lua/include/status.lua")),
     ("take", include_str!("../../lua/include/take.lua")),

@@ -17,6 +17,7 @@ mod reload;
 mod retries;
 mod security;
 mod sim;
+mod store;
 mod streams;
 mod support;
 mod traces;

@@ -62,7 +62,7 @@ async fn connect(shared: &Shared) -> redis::RedisResult<Live> {
         }
     };
     let sent = Instant::now();
-    let time = live.req_packed_command(&redis::cmd("TIME")).await?;
+    let time = live.ask(&redis::cmd("TIME")).await?;
     if let Some(now_ms) = milliseconds(&time) {
         let received = Instant::now();
         for lane in shared.state().lanes.all() {

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::super::breaker::Breaker;
-use super::super::clock::MasterClock;
+use super::super::master_clock::MasterClock;
 
 /// Ranges of slots on a cluster.
 const RANGES: usize = 64;
