@@ -28,12 +28,12 @@ local function correct(scope, id, slot, difference, limit, first, second, now)
   end
 end
 
--- Charges without a check. A budget's period that is over does not come back for what it missed:
--- that counts in the one that runs.
+-- Charges without a check. A budget's period that is not the present one does not come back for what
+-- it missed: that counts in the one that is kept.
 local function charge_now(scope, id, kind, limit, first, second, amount, now)
   local state = scope.states[id]
-  if not (kind == BUDGET and state and state[1] == BUDGET and state[3] > now) then
+  if not (state and kind == BUDGET and (now < first or now >= second)) then
     state = state_at(scope, id, kind, limit, first, second, now)
   end
-  correct(scope, id, kind == WINDOW and state[4] or 0, amount, limit, state[2], state[3], now)
+  correct(scope, id, state[1] == WINDOW and state[4] or 0, amount, limit, state[2], state[3], now)
 end

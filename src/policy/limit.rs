@@ -5,6 +5,13 @@
 //! Within a tag, a *scope* is one counter's owner (`tenant`, `key=acme-prod`), and holds the states
 //! of the limits that count there.
 
+pub mod bucket;
+pub mod budget;
+pub mod permits;
+pub mod state;
+pub mod twin;
+pub mod window;
+
 use std::sync::Arc;
 
 use crate::domain::AttemptId;
@@ -237,6 +244,23 @@ pub struct Refusal {
     pub wait_ms: Option<u64>,
     /// What was left of it.
     pub left: u64,
+}
+
+/// Why an amount does not fit a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// In how many milliseconds the same amount fits at the earliest; none where that cannot be
+    /// said, or never comes.
+    pub wait_ms: Option<u64>,
+    /// What is left of the limit.
+    pub left: u64,
+}
+
+impl Misfit {
+    /// What is left after `amount`, if it fits. A limit of 0 refuses even nothing.
+    fn room(limit: u64, used: u64, amount: u64) -> Option<u64> {
+        if limit == 0 { None } else { limit.checked_sub(used.saturating_add(amount)) }
+    }
 }
 
 /// More of what a member has reserved, because it outruns its reservation.

@@ -149,11 +149,20 @@ impl Connection {
 
     /// Runs a script: once, and once more where that may help.
     pub(crate) async fn run(&self, call: &mut Call) -> Result<Reply, Error> {
+        self.run_by(call, None).await
+    }
+
+    /// The same; `deadline_ms` stands in for the deadline that the call would be given.
+    pub(crate) async fn run_by(
+        &self,
+        call: &mut Call,
+        deadline_ms: Option<u64>,
+    ) -> Result<Reply, Error> {
         let lane = call.keys.first().cloned().unwrap_or_default();
         let mut again = true;
         let mut in_doubt: Option<Instant> = None;
         loop {
-            let tried = self.try_once(&lane, Some(call), None).await;
+            let tried = self.try_once(&lane, Some((call, deadline_ms)), None).await;
             match tried {
                 Tried::Answered(reply) if reply.status == Status::Late && again => {}
                 Tried::Answered(reply) if reply.status == Status::Late => {
@@ -188,7 +197,12 @@ impl Connection {
         }
     }
 
-    async fn try_once(&self, lane: &str, call: Option<&mut Call>, plain: Option<&Cmd>) -> Tried {
+    async fn try_once(
+        &self,
+        lane: &str,
+        call: Option<(&mut Call, Option<u64>)>,
+        plain: Option<&Cmd>,
+    ) -> Tried {
         let shared = &*self.shared;
         let started = Instant::now();
         let leave = shared.state().lanes.of(lane).breaker.ask(started);
@@ -204,10 +218,10 @@ impl Connection {
         let sent = Instant::now();
         let limit = shared.deadline.saturating_sub(sent - started);
         let (command, script) = match (call, plain) {
-            (Some(call), _) => {
+            (Some((call, deadline_ms)), _) => {
                 let Some(now_ms) = self.now_ms(lane) else { return Tried::Failed(Error::Away) };
                 let spare = u64::try_from((limit + SLACK).as_millis()).unwrap_or(0);
-                call.set_deadline(now_ms + spare);
+                call.set_deadline(deadline_ms.unwrap_or(now_ms + spare));
                 let script = shared.scripts.get(call.script);
                 (evalsha(script, call, shared.test_clock.as_ref().map(|_| now_ms)), Some(script))
             }

@@ -3,6 +3,7 @@
 //! What is answered with an error is decided by whoever asks, by the rule of each limit: nothing
 //! here admits or refuses by itself.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use redis::Value;
 use super::command::{Bytes, Status, admit, held, registry, renew, settle, standing};
 use super::connection::{Config, Connection, EndpointError, Error, TestClock};
 use super::keys::Keys;
+use super::link::{Away, Commands};
 use crate::policy::limit::{
-    Admit, Applied, Batch, Charge, Counts, Lapsed, Renew, Row, Standing, TopUp, Verdict,
+    Admit, Applied, Batch, Counts, Lapsed, Renew, Row, Rule, Standing, TopUp, Verdict,
 };
 
 pub use super::command::registry::{Fleet, Tick};
@@ -96,6 +98,17 @@ impl Redis {
         Ok(Admission { verdict, lease_end_ms })
     }
 
+    /// An admission with a deadline of the caller's choice, in Redis time; for tests alone.
+    ///
+    /// # Errors
+    /// As `admit`.
+    pub async fn admit_by(&self, admit: &Admit, deadline_ms: u64) -> Result<Verdict, Error> {
+        let keys = self.keys.tag(&admit.tag);
+        let now_ms = self.connection.learnt_ms(&keys.open()).await?;
+        let mut call = admit::pack(&keys, admit, now_ms + self.lease_ttl_ms)?;
+        admit::read(&self.connection.run_by(&mut call, Some(deadline_ms)).await?)
+    }
+
     /// Takes more for a member.
     ///
     /// # Errors
@@ -152,21 +165,20 @@ impl Redis {
         renew::read_lapsed(&self.connection.run(&mut call).await?)
     }
 
-    /// How the limits of these charges stand.
+    /// How limits stand, each named by its scope and rule.
     ///
     /// # Errors
     /// There is no answer.
     pub async fn standing(
         &self,
         tag: &str,
-        scopes: &[Arc<str>],
-        charges: &[Charge],
+        asked: &[(Arc<str>, Rule)],
     ) -> Result<Vec<Standing>, Error> {
-        let mut call = standing::pack(&self.keys.tag(tag), scopes, charges)?;
+        let mut call = standing::pack(&self.keys.tag(tag), asked)?;
         standing::read(&self.connection.run(&mut call).await?)
     }
 
-    /// The usage of an hour, in no order.
+    /// The usage of an hour, in no order. At most 10,000 rows, so one plain command.
     ///
     /// # Errors
     /// There is no answer.
@@ -232,5 +244,54 @@ impl Redis {
             Status::Late => Err(Error::Away),
             _ => Err(Error::Reply),
         }
+    }
+}
+
+/// What went wrong is logged where it is seen; whoever asks needs to know only that it has no answer.
+fn away(error: Error) -> Away {
+    tracing::debug!(%error, "no answer from redis");
+    Away
+}
+
+impl Commands for Redis {
+    async fn admit(&self, admit: &Admit) -> Result<Verdict, Away> {
+        Self::admit(self, admit).await.map(|admission| admission.verdict).map_err(away)
+    }
+
+    async fn top_up(&self, more: &TopUp) -> Result<Verdict, Away> {
+        Self::top_up(self, more).await.map_err(away)
+    }
+
+    async fn apply(&self, batch: &Batch) -> Result<Applied, Away> {
+        Self::apply(self, batch).await.map_err(away)
+    }
+
+    async fn renew(&self, tag: &Arc<str>, leases: &[Renew]) -> Result<(), Away> {
+        Self::renew(self, tag, leases).await.map(drop).map_err(away)
+    }
+
+    async fn lapsed(&self, tag: &Arc<str>, limit: usize) -> Result<Vec<Lapsed>, Away> {
+        Self::lapsed(self, tag, limit).await.map_err(away)
+    }
+
+    async fn standing(
+        &self,
+        tag: &Arc<str>,
+        asked: &[(Arc<str>, Rule)],
+    ) -> Result<Vec<Standing>, Away> {
+        Self::standing(self, tag, asked).await.map_err(away)
+    }
+
+    async fn usage(
+        &self,
+        tag: &Arc<str>,
+        hours: Range<u64>,
+    ) -> Result<Vec<(u64, Row, Counts)>, Away> {
+        let mut all = Vec::new();
+        for hour in hours {
+            let rows = Self::usage(self, tag, hour).await.map_err(away)?;
+            all.extend(rows.into_iter().map(|(row, counts)| (hour, row, counts)));
+        }
+        Ok(all)
     }
 }

@@ -12,6 +12,7 @@ mod errors;
 mod first_run;
 mod fleet;
 mod levels;
+mod limits;
 mod listener;
 mod reload;
 mod retries;

@@ -2,4 +2,4 @@
 
 mod cost;
 mod rules;
-mod world;
+pub(crate) mod world;

@@ -43,13 +43,13 @@ impl World {
     }
 }
 
-pub(super) fn config(url: &str) -> Config {
+pub(crate) fn config(url: &str) -> Config {
     // The machine of a test may be busy; what keeps the deadline is tested apart.
     let deadline = Duration::from_secs(5);
     Config { url: Secret::new(url.to_owned()), tls: Tls::default(), deadline }
 }
 
-pub(super) fn shape(prefix: &str) -> Shape {
+pub(crate) fn shape(prefix: &str) -> Shape {
     Shape {
         prefix: prefix.to_owned(),
         lease_ttl: Duration::from_millis(LEASE),
