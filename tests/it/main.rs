@@ -12,6 +12,7 @@ mod drain;
 mod errors;
 mod first_run;
 mod fleet;
+mod fleet_limits;
 mod fuzz;
 mod levels;
 mod limits;
