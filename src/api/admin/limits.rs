@@ -61,7 +61,7 @@ fn key(snapshot: &Snapshot, name: Option<&str>) -> Result<Arc<Key>, Answer> {
 
 /// What is used of each, where it is known where it counts; one question for each tag.
 async fn used(shared: &Shared, all: &[Applying]) -> Result<Vec<Option<u64>>, Away> {
-    let mut by_tag: HashMap<&Arc<str>, Vec<(usize, (Arc<str>, Rule))>> = HashMap::new();
+    let mut by_tag: HashMap<_, Vec<_>> = HashMap::new();
     for (index, limit) in all.iter().enumerate() {
         if let Some((tag, scope)) = &limit.place {
             by_tag.entry(tag).or_default().push((index, (Arc::clone(scope), limit.rule)));
