@@ -12,19 +12,18 @@
 //! connection.
 //!
 //! From the top: `client` sends and retries; `site` keeps idle connections and counts; `dial`,
-//! `lookup` and `address` make new ones; `connector` puts `awc` on one; `io` follows what it
-//! carries, with `head` and `framing`; `outgoing` and `answer_body` are the two bodies. Why `awc`
-//! is used this way: docs/decisions/0001-awc-with-own-connector.md.
+//! `lookup` and `address` make new ones; `exchange` sends a request over one and follows what comes
+//! back, with `outgoing`, `head` and `framing`; `answer_body` is what the caller sees of it. Why
+//! this is no library's client: docs/decisions/0002-thin-client.md.
 
 mod address;
 mod answer_body;
 mod client;
 mod config;
-mod connector;
 mod dial;
+mod exchange;
 pub(crate) mod framing;
 mod head;
-mod io;
 mod lookup;
 mod outgoing;
 mod site;
