@@ -29,6 +29,13 @@ sdk: ## Run OpenAI's SDKs, curl and a browser against a node.
 	$(CARGO) build --quiet
 	node tests/sdk/run.mjs target/debug/flotilla $(SDK)
 
+# How long `make soak` takes.
+MINUTES ?= 10
+
+.PHONY: soak
+soak: need-cargo ## Load a node with everything at once (MINUTES=10) and judge its memory.
+	MINUTES=$(MINUTES) $(CARGO) test --profile $(PROFILE) --test soak -- --nocapture
+
 .PHONY: check
 check: need-cargo need-deny ## Format, lints, documentation, dependencies, architecture.
 	$(CARGO) fmt --check
@@ -41,6 +48,11 @@ check: need-cargo need-deny ## Format, lints, documentation, dependencies, archi
 smoke: need-cargo need-curl ## Do as a newcomer does: start a node, run the README's curl, stop it.
 	$(CARGO) build --quiet
 	.ci/smoke target/debug/flotilla
+
+.PHONY: bench
+bench: need-cargo need-bench ## Measure one node beside nginx, in one run, into docs/benchmarks.md.
+	$(CARGO) build --release --bin flotilla --example static_answer
+	benches/node.py --write docs/benchmarks.md
 
 .PHONY: fmt
 fmt: need-cargo ## Format the code.
@@ -83,6 +95,11 @@ need-clients: need-curl
 	@node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' || { \
 	  echo "missing: Node.js 20 or newer, from https://nodejs.org" >&2; exit 69; }
 	@command -v chromium chromium-browser google-chrome >/dev/null || $(call apt,chromium,Chromium)
+
+.PHONY: need-bench
+need-bench:
+	@{ command -v wrk && command -v nginx && command -v valgrind && command -v python3; } >/dev/null || \
+	  $(call apt,wrk nginx-light valgrind python3,wrk nginx valgrind or python3)
 
 .PHONY: need-deny
 need-deny: need-cargo

@@ -38,7 +38,9 @@ QUESTION = "Tell me something about the sea and the ships that sail on it, in a 
 def request(stream, pad=0):
     messages = [{"role": "system", "content": PAD + "y" * pad}, {"role": "user", "content": QUESTION}]
     body = {"model": "sim", "messages": messages, "temperature": 0.7}
-    if stream:
+    if not stream:
+        body |= {"max_tokens": 16}
+    else:
         body |= {"stream": True, "stream_options": {"include_usage": False}, "max_tokens": TOKENS}
     return json.dumps(body)
 
@@ -125,6 +127,7 @@ def start_all(binary, folder):
         1,
         {
             "FLOTILLA_SIM_LISTEN": f"127.0.0.1:{ports['sim']}",
+            # For streams; plain requests ask for fewer, as many as the static answer has.
             "FLOTILLA_SIM_TOKENS": str(TOKENS),
             "FLOTILLA_WORKERS": "1",
             "FLOTILLA_LOG": "warn",
@@ -223,7 +226,7 @@ def first_token(server, times=200):
 
 
 def instructions(binary, env, folder, body, count):
-    """Instructions per request, by callgrind, between two runs of the same client."""
+    """A profile of so many requests, by callgrind, after as many to warm up."""
     port = int(env["FLOTILLA_LISTEN"].rsplit(":", 1)[1])
     out = folder / "callgrind.out"
     command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
@@ -255,7 +258,25 @@ def instructions(binary, env, folder, body, count):
         subprocess.run([*switch, "off", str(node.pid)], check=True, capture_output=True)
     finally:
         node.stop()
-    return int(re.search(r"^summary: (\d+)", out.read_text(), re.M)[1]) / count
+    return Profile(out, count)
+
+
+class Profile:
+    """What callgrind counted, per request."""
+
+    def __init__(self, out, count):
+        text = out.read_text()
+        self.instructions = int(re.findall(r"^(?:totals|summary): (\d+)", text, re.M)[-1]) / count
+        names = dict(re.findall(r"^c?fn=\((\d+)\) (.+)$", text, re.M))
+        calls = re.findall(r"^cfn=\((\d+)\).*\n(?:cfi=.*\n|cob=.*\n)*calls=(\d+)", text, re.M)
+        allocating = {"malloc", "calloc", "realloc"}
+        made = sum(int(times) for name, times in calls if names.get(name) in allocating)
+        self.allocations = made / count
+        command = ["callgrind_annotate", "--threshold=80", str(out)]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = re.findall(r"^ *([\d,]+) \(.*?\)  ([^:\s]*):(.+?)(?: \[.*\])?$", lines, re.M)
+        costs = [(int(cost.replace(",", "")) / count, name) for cost, _, name in found]
+        self.costs = [(cost, name) for cost, name in costs if "PROGRAM TOTALS" not in name][:10]
 
 
 def table(rows):
@@ -287,6 +308,29 @@ def measure(servers, folder, rounds, seconds):
             )
             print(rows[-1], flush=True)
     return rows
+
+
+def simulator(sim, binary, folder, rounds, seconds):
+    """CPU per plain answer of the simulator, beside that of a static answer on the same stack."""
+    port = free_port()
+    path = str(pathlib.Path(binary).parent / "examples/static_answer")
+    static = Server("static answer", port, [path, f"127.0.0.1:{port}"], 1)
+    cost = {sim.name: [], static.name: []}
+    try:
+        for _ in range(rounds):
+            for server in (sim, static):
+                count, _, _, _, cpu = load(server, folder, request(False), 16, seconds)
+                cost[server.name].append(cpu / count * 1e6)
+    finally:
+        static.stop()
+    least = {name: min(costs) for name, costs in cost.items()}
+    median = {name: statistics.median(costs) for name, costs in cost.items()}
+    return (
+        f"CPU per plain answer of the simulator: {least['sim']:.1f} us (min),"
+        f" {median['sim']:.1f} us (median); of a static answer: {least[static.name]:.1f} us,"
+        f" {median[static.name]:.1f} us; ratio {least['sim'] / least[static.name]:.2f} (min),"
+        f" {median['sim'] / median[static.name]:.2f} (median)."
+    )
 
 
 def describe(binary):
@@ -327,14 +371,19 @@ def main():
                 p50, p99 = samples[len(samples) // 2], samples[len(samples) * 99 // 100]
                 lines.append(f"| {server} | {p50:.2f} | {p99:.2f} |")
             lines += ["", f"Memory of the node: idle {idle:.1f} MiB, peak {peak:.1f} MiB.", ""]
+            lines += [simulator(servers[0], options.binary, folder, options.rounds, options.seconds), ""]
             if not options.no_callgrind:
                 servers.pop().stop()
                 plain = instructions(options.binary, env, folder, request(False), 2000)
                 stream = instructions(options.binary, env, folder, request(True), 300)
                 lines.append(
-                    f"Instructions (callgrind): {plain:,.0f} per plain request, "
-                    f"{stream / FRAMES:,.0f} per frame of a stream."
+                    f"Counted by callgrind: {plain.instructions:,.0f} instructions and"
+                    f" {plain.allocations:.0f} allocations per plain request,"
+                    f" {stream.instructions / FRAMES:,.0f} and {stream.allocations / FRAMES:.1f}"
+                    " per frame of a stream."
                 )
+                lines += ["", "The ten largest costs of a plain request (own instructions):", ""]
+                lines += [f"- {cost:,.0f} `{name}`" for cost, name in plain.costs]
         finally:
             for server in servers:
                 server.stop()

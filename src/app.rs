@@ -69,6 +69,12 @@ impl Node {
     /// A dropped future leaves the node half drained; whoever drops it ends the process.
     pub async fn drain(self, lame_duck: Duration) -> Drained {
         let config = drain::Config { lame_duck, limit: self.drain_limit };
+        // Unready before anybody is told so.
+        self.shared.lifecycle.advance(Phase::Draining);
+        tracing::info!(
+            lame_duck_ms = u64::try_from(lame_duck.as_millis()).unwrap_or(u64::MAX),
+            "draining; a second signal stops at once"
+        );
         let handle = self.data_server.handle.clone();
         let stop_accepting = move || drop(actix_rt::spawn(handle.stop(true)));
         let drained = drain::drain(&self.shared.lifecycle, config, stop_accepting).await;

@@ -32,7 +32,10 @@ struct Arguments {
 /// What `flotilla` is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Serve requests (the default). Everything is set by FLOTILLA_ variables; see below.
+    /// Serve requests (the default).
+    ///
+    /// Everything is set by FLOTILLA_ variables:
+    /// `flotilla --help` lists them.
     Serve,
     /// Run simulated providers, for development, tests and load.
     ///

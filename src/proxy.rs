@@ -187,7 +187,7 @@ async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Commi
         plan.failed(&target, failure, failed.retry_after, now);
         let situation = Situation {
             failure,
-            retry_after: plan.retry_after(now).or(failed.retry_after),
+            again: plan.again(now),
             attempts: account.attempts(),
             cap: exchange.pool.attempts,
             untried: plan.has_untried(),

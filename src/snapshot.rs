@@ -171,6 +171,12 @@ impl Snapshot {
         self.pools.iter().find(|pool| &*pool.name == name)
     }
 
+    /// False where every provider lacks a variable on this node, so that no request could be served.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        self.providers.is_empty() || self.providers.iter().any(|provider| provider.enabled)
+    }
+
     /// True where every request must carry a key.
     #[must_use]
     pub fn has_keys(&self) -> bool {

@@ -2,11 +2,13 @@
 //!
 //! None of them may ever slow a request down or hold anything of a prompt, an answer or a key.
 
+mod level;
 pub mod log;
 mod metrics;
 mod series;
 mod trace;
 
+pub use level::{Held, Level, UpstreamLevels};
 pub use metrics::Metrics;
 pub use trace::{
     AttemptFacts, AttemptSpan, RequestFacts, RequestSpan, SamplerConfig, TraceAnswer, TraceConfig,

@@ -26,7 +26,7 @@ use super::data::{self, DataConfig, Listener};
 use super::{host, probe};
 use crate::domain::{KeyHash, Phase, Secret};
 use crate::proxy::{Body, Shared};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Level, Metrics};
 
 /// Scrapers come every 15 s or so.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -73,7 +73,13 @@ pub fn serve(
     data::run("admin", builder, &Arc::clone(&terms), listener, move || {
         let admin = admin.clone();
         // What is no request is nobody's, and no metric counts it.
-        let listener = Listener::new(Arc::clone(&terms), addr, &admin.shared.node, |_, _| {});
+        let listener = Listener::new(
+            Arc::clone(&terms),
+            addr,
+            &admin.shared.node,
+            Level::default(),
+            |_, _| {},
+        );
         (Rc::new(listener), move |request| ready(Ok(admin.serve(request))))
     })
 }
@@ -125,7 +131,10 @@ impl Admin {
         match path {
             "/livez" => text(StatusCode::OK, probe::LIVE),
             "/readyz" => {
-                let (status, words) = probe::ready(self.shared.lifecycle.phase());
+                let (status, words) = probe::ready(
+                    self.shared.lifecycle.phase(),
+                    self.shared.snapshot.load().can_serve(),
+                );
                 text(status, words)
             }
             "/healthz" => self.health(),

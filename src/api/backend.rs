@@ -22,6 +22,9 @@ pub trait Backend: 'static {
     /// True while nobody needs a key, because none is configured.
     fn is_open(&self) -> bool;
 
+    /// Whether there is a provider that could be asked.
+    fn can_serve(&self) -> bool;
+
     /// The models that the bearer of the request's credential may ask for.
     ///
     /// # Errors
@@ -51,6 +54,10 @@ impl Backend for Worker {
 
     fn is_open(&self) -> bool {
         !self.shared.snapshot.load().has_keys()
+    }
+
+    fn can_serve(&self) -> bool {
+        self.shared.snapshot.load().can_serve()
     }
 
     fn models(&self, request: &Request) -> Result<Vec<String>, Fault> {

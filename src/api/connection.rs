@@ -36,6 +36,7 @@ use super::client_ip;
 use super::data::Listener;
 use super::error;
 use crate::domain::{Code, Fault};
+use crate::telemetry::Held;
 
 /// A silent connection is probed after this time, so that a client whose network vanished during
 /// a long silence is noticed although nothing is sent to it.
@@ -76,6 +77,8 @@ pub(super) struct ClientIo {
     stalled: Option<Instant>,
     /// No request is taken any more: the dispatcher sees the end of the stream.
     closed: bool,
+    /// Counts the connection while it is open.
+    _open: Held,
 }
 
 /// The first bytes of a connection.
@@ -110,6 +113,7 @@ impl ClientIo {
         Ok(Self {
             socket,
             conn: Conn::new(peer, clocks, Instant::now()),
+            _open: listener.opened(),
             listener,
             intro,
             gate: Gate::new(),

@@ -30,6 +30,7 @@ use super::cors::Cors;
 use super::handler::Handler;
 use crate::domain::{Fault, Random};
 use crate::provider::openai;
+use crate::telemetry::{Held, Level};
 
 /// How long a connection without a request is kept: longer than the 60 s after which common
 /// balancers let go of theirs, so that it is never us who close one under a request.
@@ -81,7 +82,8 @@ pub fn serve<B: Backend>(
         let refused = move |outcome, status| {
             metrics.metrics().request("", "", outcome, status, 0.0);
         };
-        let listener = Listener::new(Arc::clone(&config), addr, worker.node(), refused);
+        let open = worker.metrics().connections();
+        let listener = Listener::new(Arc::clone(&config), addr, worker.node(), open, refused);
         let listener = Rc::new(listener);
         let handler = Rc::new(Handler { listener: Rc::clone(&listener), worker });
         (listener, move |request| Rc::clone(&handler).call(request))
@@ -145,21 +147,29 @@ pub(super) struct Listener {
     node: HeaderValue,
     cors: Cors,
     random: Random,
+    open: Level,
     refused: Box<dyn Fn(&'static str, u16)>,
 }
 
 impl Listener {
-    /// `refused` is told the outcome and the status of each `refusal`.
+    /// `open` counts connections; `refused` is told the outcome and the status of each `refusal`.
     pub(super) fn new(
         config: Arc<DataConfig>,
         addr: SocketAddr,
         node: &str,
+        open: Level,
         refused: impl Fn(&'static str, u16) + 'static,
     ) -> Self {
         let node = HeaderValue::from_str(node);
         let node = node.unwrap_or_else(|_| HeaderValue::from_static("unnamed"));
         let cors = Cors::new(&config.cors_origins);
-        Self { config, addr, node, cors, random: Random::new(), refused: Box::new(refused) }
+        let refused = Box::new(refused);
+        Self { config, addr, node, cors, random: Random::new(), open, refused }
+    }
+
+    /// Counts one connection until the guard is dropped.
+    pub(super) fn opened(&self) -> Held {
+        self.open.hold()
     }
 
     pub(super) fn addr(&self) -> SocketAddr {

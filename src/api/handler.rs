@@ -28,8 +28,8 @@ use crate::provider::Endpoint;
 use crate::proxy::{Body, Reply, Request};
 
 const NOT_SERVED: &str = "This path is not served here. Served are GET /v1/models and POST under \
-    /v1: chat/completions, completions, embeddings, moderations, images/*, audio/*. Stateful APIs \
-    (files, batches, stored responses, assistants) are not served.";
+    /v1: chat/completions, completions, embeddings, moderations, images/*, audio/*. Stateful \
+    APIs (files, batches, assistants) and the Responses API are not served.";
 
 /// What serves the requests of one worker.
 #[derive(Debug)]
@@ -146,7 +146,8 @@ impl<B: Backend> Handler<B> {
             }
             (Route::Live, _) => (text(StatusCode::OK, probe::LIVE), "ok"),
             (Route::Ready, _) => {
-                let (status, words) = probe::ready(self.worker.lifecycle().phase());
+                let (status, words) =
+                    probe::ready(self.worker.lifecycle().phase(), self.worker.can_serve());
                 (text(status, words), "ok")
             }
             (Route::Models, _) => self.models(id, parts, models::list),

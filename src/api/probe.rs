@@ -14,10 +14,15 @@ pub(super) const fn phase_text(phase: Phase) -> &'static str {
     }
 }
 
-/// `/readyz`: whether new requests should come here.
-pub(super) const fn ready(phase: Phase) -> (StatusCode, &'static str) {
+/// `/readyz`: whether new requests should come here. `can_serve` says whether there is a provider
+/// that this node could ask.
+pub(super) const fn ready(phase: Phase, can_serve: bool) -> (StatusCode, &'static str) {
     match phase {
-        Phase::Serving => (StatusCode::OK, "ready\n"),
+        Phase::Serving if can_serve => (StatusCode::OK, "ready\n"),
+        Phase::Serving => {
+            let words = "no provider can be used on this node: their variables are not set\n";
+            (StatusCode::SERVICE_UNAVAILABLE, words)
+        }
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         Phase::Ending => (StatusCode::SERVICE_UNAVAILABLE, "ending\n"),

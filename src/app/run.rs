@@ -74,10 +74,6 @@ pub fn serve(env: &Env) -> Result<(), Failure> {
         if signals.next().await == SignalKind::interrupt() {
             settings.lame_duck = std::time::Duration::ZERO;
         }
-        tracing::info!(
-            lame_duck_ms = settings.lame_duck.as_millis() as u64,
-            "draining; a second signal stops at once"
-        );
         let drained = node.drain(settings.lame_duck);
         tokio::select! {
             drained = drained => tracing::info!(cut = drained.cut, left = drained.left, "drained"),

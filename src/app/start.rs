@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_server::Server;
@@ -84,8 +85,15 @@ impl Node {
         let shared = share(settings, loaded, traces(settings, &tls)?);
         let worker = {
             let shared = Arc::clone(&shared);
+            let born = Arc::new(AtomicUsize::new(0));
+            let workers = settings.workers.max(1);
             move || {
-                let upstream = Upstream::new(upstream::Config::default(), Arc::clone(&tls));
+                // A worker that is started anew takes a number that there is already, so that the
+                // series stay as many as the workers.
+                let number = born.fetch_add(1, Ordering::Relaxed) % workers;
+                let levels = shared.metrics.upstream(number);
+                let config = upstream::Config::default();
+                let upstream = Upstream::with_levels(config, Arc::clone(&tls), levels);
                 Rc::new(Worker::new(Arc::clone(&shared), upstream))
             }
         };
@@ -184,8 +192,13 @@ fn run(
 }
 
 async fn watch_document(shared: Arc<Shared>, watch: Watch, stop: CancellationToken) {
+    let mut had_keys = shared.snapshot.load().has_keys();
     let report = |report| match report {
         Report::Changed { snapshot, warnings } => {
+            if had_keys && !snapshot.has_keys() {
+                tracing::warn!("the document has no keys any more: every request is accepted");
+            }
+            had_keys = snapshot.has_keys();
             tracing::info!(
                 revision = snapshot.revision,
                 checksum = &*snapshot.checksum,
@@ -199,7 +212,9 @@ async fn watch_document(shared: Arc<Shared>, watch: Watch, stop: CancellationTok
         Report::Invalid(faults) => {
             shared.metrics.reload("invalid");
             for fault in faults {
-                tracing::error!("the changed fleet document is not served: {fault}");
+                tracing::error!(
+                    "the changed fleet document is not served, the one before it stays: {fault}"
+                );
             }
         }
     };

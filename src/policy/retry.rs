@@ -24,6 +24,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 pub enum Failure {
     /// No connection: look-up, TCP, TLS, or the connect clock.
     Connect,
+    /// The provider's name leads to an address that is never connected to.
+    Address,
     /// The connection broke, or what came was not the protocol.
     Broken,
     /// The first-token or answer clock ran out.
@@ -39,8 +41,9 @@ pub enum Failure {
 pub struct Situation {
     /// How it failed.
     pub failure: Failure,
-    /// How long the soonest of the targets that failed wants to be left alone.
-    pub retry_after: Option<Duration>,
+    /// How long it takes until one of the targets that failed may be asked again; none where none
+    /// of them may.
+    pub again: Option<Duration>,
     /// Attempts made so far, this one included.
     pub attempts: u32,
     /// Attempts allowed in all.
@@ -80,7 +83,7 @@ impl Failure {
     #[must_use]
     pub fn is_retryable(self) -> bool {
         match self {
-            Self::Connect | Self::Broken | Self::Timeout | Self::Busy => true,
+            Self::Connect | Self::Address | Self::Broken | Self::Timeout | Self::Busy => true,
             // A redirect speaks of this target's address, which no client chose.
             Self::Status(status) => {
                 matches!(status, 401 | 403 | 408 | 425 | 429) || !(400..500).contains(&status)
@@ -93,7 +96,7 @@ impl Failure {
     pub fn may_pass(self) -> bool {
         match self {
             Self::Connect | Self::Broken | Self::Busy => true,
-            Self::Timeout => false,
+            Self::Address | Self::Timeout => false,
             // 501, 505 and redirects say what the server never does, not what it cannot do now.
             Self::Status(status) => {
                 self.is_retryable() && !matches!(status, 401 | 403 | 501 | 505 | 300..=399)
@@ -105,7 +108,7 @@ impl Failure {
 /// Decides what follows; `random` is 64 uniform bits for the jitter.
 #[must_use]
 pub fn decide(situation: Situation, random: u64) -> Verdict {
-    let Situation { failure, retry_after, attempts, cap, untried, left } = situation;
+    let Situation { failure, again, attempts, cap, untried, left } = situation;
     if !failure.is_retryable() {
         return Verdict::Stop(Reason::ClientsOwn);
     }
@@ -118,10 +121,9 @@ pub fn decide(situation: Situation, random: u64) -> Verdict {
     if untried {
         return Verdict::Another;
     }
-    if !failure.may_pass() {
+    let Some(asked) = again else {
         return Verdict::Stop(Reason::Exhausted);
-    }
-    let asked = retry_after.unwrap_or_default();
+    };
     // Everybody was told the same time, so the jitter comes on top of it.
     let wait = asked.saturating_add(backoff(attempts, random));
     if asked > LONGEST_WAIT || wait >= left {
@@ -145,7 +147,7 @@ mod tests {
     fn situation(failure: Failure) -> Situation {
         Situation {
             failure,
-            retry_after: None,
+            again: failure.may_pass().then_some(Duration::ZERO),
             attempts: 1,
             cap: 3,
             untried: false,
@@ -175,7 +177,7 @@ mod tests {
         ] {
             let now = Situation {
                 untried: true,
-                retry_after: Some(Duration::from_secs(30)),
+                again: Some(Duration::from_secs(30)),
                 ..situation(failure)
             };
             assert_eq!(decide(now, 0), Verdict::Another, "{failure:?}");
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn the_same_target_is_asked_again_only_where_time_may_help() {
         let never = [401, 403, 501, 302, 308].map(Failure::Status);
-        for failure in never.into_iter().chain([Failure::Timeout]) {
+        for failure in never.into_iter().chain([Failure::Timeout, Failure::Address]) {
             assert_eq!(decide(situation(failure), 0), Verdict::Stop(Reason::Exhausted));
         }
         for failure in [Failure::Connect, Failure::Status(429), Failure::Status(500)] {
@@ -194,9 +196,15 @@ mod tests {
     }
 
     #[test]
+    fn a_target_that_failed_earlier_is_asked_again_although_the_last_one_never_may() {
+        let now = Situation { again: Some(Duration::ZERO), ..situation(Failure::Status(401)) };
+        assert!(matches!(decide(now, 0), Verdict::Again(_)));
+    }
+
+    #[test]
     fn a_retry_after_is_waited_for_only_when_short() {
         let with = |seconds| Situation {
-            retry_after: Some(Duration::from_secs(seconds)),
+            again: Some(Duration::from_secs(seconds)),
             ..situation(Failure::Status(429))
         };
         assert_eq!(decide(with(1), 0), Verdict::Again(Duration::from_millis(1001)));

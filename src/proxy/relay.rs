@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use futures_util::stream;
-use tokio::time::Sleep;
+use futures_util::{StreamExt, stream};
+use tokio::time::{Sleep, timeout};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::attempt::{Committed, Exchange};
@@ -24,9 +24,12 @@ use crate::provider::{StreamFault, openai};
 use crate::snapshot::Pool;
 use crate::upstream::{AnswerBody, BodyError};
 
-/// How long the end of the provider's body is waited for after its terminal event, so that the
-/// connection can be used again; most ends come with the event itself.
-const AFTERGLOW: Duration = Duration::from_millis(50);
+/// How long the end of the provider's body is waited for after its terminal event, so that what
+/// belongs to the same bytes is passed on and the connection can be used again; most ends come with
+/// the event itself.
+const AFTERGLOW: Duration = Duration::from_millis(250);
+/// The same for an end that comes in pieces.
+const LONGEST_AFTERGLOW: Duration = Duration::from_secs(1);
 /// A comment: any client of server-sent events ignores it.
 pub(super) const PING: Bytes = Bytes::from_static(b": ping\n\n");
 
@@ -89,6 +92,8 @@ struct Relay {
     timer: Pin<Box<Sleep>>,
     ending: Pin<Box<WaitForCancellationFutureOwned>>,
     state: State,
+    /// When the wait for the end behind the terminal event is over; none before it.
+    glows_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +145,7 @@ impl Relay {
             timer,
             ending,
             state,
+            glows_until: None,
         }
     }
 
@@ -154,8 +160,9 @@ impl Relay {
                     self.step(woken);
                 }
                 State::Complete => {
-                    self.state = State::Over;
-                    self.afterglow().await;
+                    if !self.afterglow().await {
+                        self.state = State::Over;
+                    }
                 }
                 State::Broken => {
                     self.state = State::Over;
@@ -289,19 +296,17 @@ impl Relay {
         }
     }
 
-    /// Reads what follows the terminal event, for a moment.
-    async fn afterglow(&mut self) {
-        let rest = &mut self.rest;
-        let to_end = poll_fn(|cx| {
-            loop {
-                match Pin::new(&mut *rest).poll_next(cx) {
-                    Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        });
+    /// Waits a moment for what follows the terminal event; false where nothing more does. What the
+    /// protocol allows there, such as `[DONE]`, is passed on, and everything else is not.
+    async fn afterglow(&mut self) -> bool {
+        let now = Instant::now();
+        let until = *self.glows_until.get_or_insert(now + LONGEST_AFTERGLOW);
+        let wait = AFTERGLOW.min(until.saturating_duration_since(now));
         // Too late is no fault: the connection is closed instead of kept.
-        drop(tokio::time::timeout(AFTERGLOW, to_end).await);
+        let Ok(Some(Ok(piece))) = timeout(wait, self.rest.next()).await else { return false };
+        if let Some(tap) = &mut self.trial.tap {
+            self.due = tap.feed(piece).bytes;
+        }
+        true
     }
 }

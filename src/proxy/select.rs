@@ -119,7 +119,7 @@ impl Plan {
     }
 
     /// How long it takes from `now` until a target that failed may be asked again.
-    pub(super) fn retry_after(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn again(&self, now: Instant) -> Option<Duration> {
         let ready = self.reachable.iter().filter_map(|place| match place.standing {
             Standing::Failed { ready } => Some(ready),
             Standing::Untried | Standing::Given => None,
@@ -192,12 +192,12 @@ mod tests {
             let target = plan.next(0, now).expect("an untried one");
             plan.failed(&target, Failure::Status(429), Some(wait), now);
         }
-        assert_eq!(plan.retry_after(now), Some(second));
+        assert_eq!(plan.again(now), Some(second));
         assert!(plan.next(0, now).is_none());
         let target = plan.next(0, now + second).expect("one that is ready");
         assert_eq!(&*target.name, "b");
         plan.failed(&target, Failure::Status(429), Some(Duration::MAX), now);
-        assert_eq!(plan.retry_after(now), Some(minute), "what never ends is left out");
+        assert_eq!(plan.again(now), Some(minute), "what never ends is left out");
     }
 
     // T6, the part of permissions: what a key may not reach is never given to it.

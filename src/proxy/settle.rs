@@ -95,6 +95,17 @@ impl Drop for Trial {
         let outcome = self.outcome.unwrap_or_else(|| dropped(&self.shared));
         metrics.attempt(&self.target.name, outcome, self.started.elapsed().as_secs_f64());
         metrics.tokens(&self.target.name, &usage);
+        if outcome != OK {
+            // Each of them, because a failover that worked shows nowhere else.
+            tracing::info!(
+                target: "flotilla::attempt",
+                request_id = %self.id,
+                target = &*self.target.name,
+                outcome,
+                duration_ms = milliseconds(self.started.elapsed()),
+                "attempt failed"
+            );
+        }
         let before = self.totals.get();
         self.totals.set(Usage {
             input_tokens: before.input_tokens.saturating_add(usage.input_tokens),

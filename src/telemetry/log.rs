@@ -5,7 +5,7 @@
 //! end of the process the guard waits a bounded time for what is still to be written.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,6 +32,9 @@ const QUIET: &str = "actix_http=off,actix_server=warn";
 
 /// Lines thrown away so far. One for the process, as the subscriber is.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Lines that wait now. Signed, because a line may be written before it is counted.
+static QUEUED: AtomicI64 = AtomicI64::new(0);
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -63,6 +66,12 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
+/// Lines that wait for the thread that writes.
+#[must_use]
+pub fn queued() -> i64 {
+    QUEUED.load(Ordering::Relaxed).max(0)
+}
+
 /// Sets the log of this process up: `filter` is a level or a list of directives.
 ///
 /// # Errors
@@ -84,7 +93,8 @@ fn subscriber(
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(queue);
     match format {
         Format::Text => Box::new(builder.finish()),
-        Format::Json => Box::new(builder.json().flatten_event(true).finish()),
+        // The module that speaks is left out: `target` is where a request went.
+        Format::Json => Box::new(builder.json().flatten_event(true).with_target(false).finish()),
     }
 }
 
@@ -152,7 +162,10 @@ fn write_all(
     while let Ok(message) = lines.recv() {
         // A log that cannot be written has nowhere to say so.
         match message {
-            Message::Line(line) => out.write_all(&line).ok(),
+            Message::Line(line) => {
+                QUEUED.fetch_sub(1, Ordering::Relaxed);
+                out.write_all(&line).ok()
+            }
             Message::Flush(done) => out.flush().ok().and_then(|()| done.try_send(()).ok()),
         };
         let dropped = dropped.load(Ordering::Relaxed);
@@ -213,11 +226,12 @@ impl Drop for Line<'_> {
             self.text.push(b'\n');
         }
         let line = Message::Line(std::mem::take(&mut self.text));
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.queue.sender.try_send(line)
-        {
-            self.queue.dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        match self.queue.sender.try_send(line) {
+            Ok(()) => QUEUED.fetch_add(1, Ordering::Relaxed).cast_unsigned(),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.queue.dropped.fetch_add(1, Ordering::Relaxed)
+            }
+        };
     }
 }
 

@@ -13,10 +13,11 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::level::{Level, UpstreamLevels};
 use super::log;
 use super::series::{Name, Names, Series};
 use super::trace::Traces;
@@ -45,6 +46,10 @@ pub struct Metrics {
     estimated: Series<TargetLabels, Counter>,
     body_bytes: Gauge,
     in_flight: Gauge,
+    connections: Level,
+    upstream_origins: Series<WorkerLabels, Gauge>,
+    upstream_in_flight: Series<WorkerLabels, Gauge>,
+    upstream_idle: Series<WorkerLabels, Gauge>,
     reloads: Series<OutcomeLabels, Counter>,
     revision: Gauge,
     loaded: Mutex<Option<Instant>>,
@@ -82,20 +87,29 @@ struct TokenLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkerLabels {
+    worker: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
 }
 
-/// Log lines that were thrown away because nobody took them in time.
+/// Log lines that wait for whoever takes the log, and those that were thrown away.
 #[derive(Debug)]
-struct DroppedLogLines;
+struct LogLines;
 
-impl Collector for DroppedLogLines {
+impl Collector for LogLines {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let dropped = ConstCounter::new(log::dropped());
         let help = "Log lines thrown away because the reader of the log was too slow";
         let kind = dropped.metric_type();
-        dropped.encode(encoder.encode_descriptor("log_lines_dropped", help, None, kind)?)
+        dropped.encode(encoder.encode_descriptor("log_lines_dropped", help, None, kind)?)?;
+        let help = "Log lines that wait to be written";
+        let queued = ConstGauge::new(log::queued());
+        let kind = queued.metric_type();
+        queued.encode(encoder.encode_descriptor("log_lines_queued", help, None, kind)?)
     }
 }
 
@@ -115,7 +129,10 @@ impl Collector for Spans {
             let labels = OutcomeLabels { outcome };
             ConstCounter::new(spans).encode(metric.encode_family(&labels)?)?;
         }
-        Ok(())
+        let help = "Spans of traces that wait for the collector";
+        let waiting = ConstGauge::new(i64::try_from(counts.waiting).unwrap_or(i64::MAX));
+        let kind = waiting.metric_type();
+        waiting.encode(encoder.encode_descriptor("trace_spans_queued", help, None, kind)?)
     }
 }
 
@@ -145,6 +162,10 @@ impl Metrics {
         let estimated = Series::new(Counter::default);
         let body_bytes = Gauge::default();
         let in_flight = Gauge::default();
+        let connections = Level::default();
+        let upstream_origins = Series::new(Gauge::default);
+        let upstream_in_flight = Series::new(Gauge::default);
+        let upstream_idle = Series::new(Gauge::default);
         let reloads = Series::new(Counter::default);
         let revision = Gauge::default();
 
@@ -186,9 +207,25 @@ impl Metrics {
             body_bytes.clone(),
         );
         r.register("requests_in_flight", "Requests not yet ended", in_flight.clone());
+        r.register("connections", "Connections of clients open now", connections.0.clone());
+        r.register(
+            "upstream_origins",
+            "Provider addresses that a worker has connections or requests to",
+            upstream_origins.clone(),
+        );
+        r.register(
+            "upstream_requests_in_flight",
+            "Requests to providers not yet ended",
+            upstream_in_flight.clone(),
+        );
+        r.register(
+            "upstream_connections_idle",
+            "Connections to providers that wait for their next request",
+            upstream_idle.clone(),
+        );
         r.register("config_reloads", "Changed fleet documents, by outcome", reloads.clone());
         r.register("config_revision", "The revision served now", revision.clone());
-        r.register_collector(Box::new(DroppedLogLines));
+        r.register_collector(Box::new(LogLines));
 
         Self {
             registry,
@@ -202,6 +239,10 @@ impl Metrics {
             estimated,
             body_bytes,
             in_flight,
+            connections,
+            upstream_origins,
+            upstream_in_flight,
+            upstream_idle,
             reloads,
             revision,
             loaded: Mutex::new(None),
@@ -290,6 +331,27 @@ impl Metrics {
         self.in_flight.set(i64::try_from(requests).unwrap_or(i64::MAX));
     }
 
+    /// Connections of clients, counted by whoever accepts them.
+    #[must_use]
+    pub fn connections(&self) -> Level {
+        self.connections.clone()
+    }
+
+    /// What the worker with this number holds towards providers.
+    #[must_use]
+    pub fn upstream(&self, worker: usize) -> UpstreamLevels {
+        let level = |series: &Series<WorkerLabels, Gauge>| {
+            let mut level = Level::default();
+            series.with(&WorkerLabels { worker }, |gauge| level = Level(gauge.clone()));
+            level
+        };
+        UpstreamLevels {
+            origins: level(&self.upstream_origins),
+            in_flight: level(&self.upstream_in_flight),
+            idle: level(&self.upstream_idle),
+        }
+    }
+
     /// A changed document was taken over (`ok`) or refused.
     pub fn reload(&self, outcome: &'static str) {
         self.reloads.with(&OutcomeLabels { outcome }, |count| {
@@ -346,6 +408,9 @@ mod tests {
         metrics.set_in_flight(3);
         metrics.reload("refused");
         metrics.revision(2);
+        let levels = metrics.upstream(1);
+        let held = (levels.origins.hold(), levels.in_flight.hold(), levels.idle.hold());
+        drop((metrics.connections().hold(), held.2));
         let text = metrics.render();
         for line in [
             r#"flotilla_requests_total{endpoint="/chat/completions",pool="fast",outcome="ok",status="200"} 1"#,
@@ -360,6 +425,11 @@ mod tests {
             r#"flotilla_config_reloads_total{outcome="refused"} 1"#,
             "flotilla_config_revision 2",
             "flotilla_log_lines_dropped_total ",
+            "flotilla_log_lines_queued ",
+            "flotilla_connections 0",
+            r#"flotilla_upstream_origins{worker="1"} 1"#,
+            r#"flotilla_upstream_requests_in_flight{worker="1"} 1"#,
+            r#"flotilla_upstream_connections_idle{worker="1"} 0"#,
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

@@ -63,6 +63,8 @@ pub struct TraceCounts {
     pub failed: u64,
     /// They were never sent.
     pub dropped: u64,
+    /// They wait, or are on their way.
+    pub waiting: usize,
 }
 
 /// Why there are no traces.
@@ -145,6 +147,7 @@ impl Traces {
             exported: counts.exported.load(Ordering::Relaxed),
             failed: counts.failed.load(Ordering::Relaxed),
             dropped: counts.dropped.load(Ordering::Relaxed),
+            waiting: counts.waiting.load(Ordering::Relaxed),
         })
     }
 

@@ -21,6 +21,7 @@ use super::site::{Site, Sites, Standing};
 use super::socket::Connection;
 use super::{Answer, Call, SendError};
 use crate::domain::Origin;
+use crate::telemetry::UpstreamLevels;
 
 /// One worker's connections to all providers. Clones are the same; it stays on its thread.
 #[derive(Clone)]
@@ -44,8 +45,14 @@ impl Upstream {
     /// the last clone is dropped.
     #[must_use]
     pub fn new(config: Config, tls: Arc<ClientConfig>) -> Self {
+        Self::with_levels(config, tls, UpstreamLevels::default())
+    }
+
+    /// As `new`, and what it holds is counted in `levels`, for other threads to see.
+    #[must_use]
+    pub fn with_levels(config: Config, tls: Arc<ClientConfig>, levels: UpstreamLevels) -> Self {
         let config = Rc::new(config);
-        let sites = Rc::new(Sites::default());
+        let sites = Rc::new(Sites::new(levels));
         let sweeper = Sweeper::start(Rc::clone(&sites), Rc::clone(&config));
         let tls = TlsConnector::from(tls);
         Self {
@@ -93,7 +100,7 @@ impl Upstream {
         }
     }
 
-    /// What this worker holds at the moment, for gauges.
+    /// What this worker holds at the moment.
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.inner.sites.standing()

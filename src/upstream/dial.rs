@@ -158,7 +158,7 @@ mod tests {
             let port = listener.local_addr().expect("its address").port();
             let origin =
                 crate::domain::Origin { scheme: Scheme::Http, host: "127.0.0.1".into(), port };
-            let site = Site::new(&origin, 1).expect("a good origin");
+            let site = Site::new(&origin, 1, &Default::default()).expect("a good origin");
             let config = Config { user_timeout: Duration::from_secs(7), ..Config::default() };
             let tls = TlsConnector::from(super::super::tls_config(None).expect("roots"));
             let connection = dial(&site, &config, &tls).await.expect("connected");

@@ -16,12 +16,14 @@ use super::config::Config;
 use super::lookup::Lookup;
 use super::socket::Connection;
 use crate::domain::Origin;
+use crate::telemetry::{Held, UpstreamLevels};
 
 /// All provider addresses this worker knows. A site without requests or idle connections is
 /// forgotten by the sweep, so this holds no more than the configuration names.
 #[derive(Debug, Default)]
 pub(super) struct Sites {
     sites: RefCell<HashMap<Origin, Rc<Site>>>,
+    levels: UpstreamLevels,
 }
 
 /// One provider address.
@@ -34,6 +36,8 @@ pub(super) struct Site {
     idle: RefCell<VecDeque<Idle>>,
     max_idle: usize,
     inbox: RefCell<BytesMut>,
+    levels: UpstreamLevels,
+    _held: Held,
 }
 
 /// What is read into at a time, at most. Long answers fill it; what is read is given on as parts of
@@ -48,11 +52,15 @@ const LEAST_ROOM: usize = 4 * 1024;
 struct Idle {
     connection: Connection,
     since: Instant,
+    _held: Held,
 }
 
 /// One request in flight; the count goes down when it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Rc<Site>);
+pub(super) struct Permit {
+    site: Rc<Site>,
+    _held: Held,
+}
 
 /// What a worker holds at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,13 +76,18 @@ pub struct Standing {
 // === impl Sites ===
 
 impl Sites {
+    /// None yet; what there will be is counted in `levels`.
+    pub(super) fn new(levels: UpstreamLevels) -> Self {
+        Self { sites: RefCell::default(), levels }
+    }
+
     /// The site of `origin`.
     pub(super) fn site(&self, origin: &Origin, config: &Config) -> Result<Rc<Site>, SendError> {
         let mut sites = self.sites.borrow_mut();
         if let Some(site) = sites.get(origin) {
             return Ok(Rc::clone(site));
         }
-        let site = Rc::new(Site::new(origin, config.max_idle)?);
+        let site = Rc::new(Site::new(origin, config.max_idle, &self.levels)?);
         sites.insert(origin.clone(), Rc::clone(&site));
         Ok(site)
     }
@@ -104,7 +117,11 @@ impl Sites {
 
 impl Site {
     /// A site without connections.
-    pub(super) fn new(origin: &Origin, max_idle: usize) -> Result<Self, SendError> {
+    pub(super) fn new(
+        origin: &Origin,
+        max_idle: usize,
+        levels: &UpstreamLevels,
+    ) -> Result<Self, SendError> {
         let host = HeaderValue::from_str(&origin.host_header()).map_err(|error| {
             SendError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error))
         })?;
@@ -116,6 +133,8 @@ impl Site {
             idle: RefCell::default(),
             max_idle,
             inbox: RefCell::default(),
+            levels: levels.clone(),
+            _held: levels.origins.hold(),
         })
     }
 
@@ -149,7 +168,7 @@ impl Site {
         let in_flight = self.in_flight.get();
         (in_flight < config.max_in_flight).then(|| {
             self.in_flight.set(in_flight + 1);
-            Permit(Rc::clone(self))
+            Permit { site: Rc::clone(self), _held: self.levels.in_flight.hold() }
         })
     }
 
@@ -168,7 +187,8 @@ impl Site {
     /// Keeps a connection whose answer is complete, in place of the oldest if there are too many.
     pub(super) fn keep(&self, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
-        idle.push_back(Idle { connection, since: Instant::now() });
+        let _held = self.levels.idle.hold();
+        idle.push_back(Idle { connection, since: Instant::now(), _held });
         if idle.len() > self.max_idle {
             idle.pop_front();
         }
@@ -190,12 +210,12 @@ impl Idle {
 impl Permit {
     /// The site it counts for.
     pub(super) fn site(&self) -> &Rc<Site> {
-        &self.0
+        &self.site
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+        self.site.in_flight.set(self.site.in_flight.get().saturating_sub(1));
     }
 }

@@ -155,6 +155,41 @@ async fn what_is_malformed_is_never_a_good_end() {
     assert_eq!((response.status, response.code()), (502, "upstream_error".into()));
 }
 
+#[tokio::test]
+async fn a_node_whose_providers_all_lack_their_variable_is_not_ready() {
+    let document = "providers: { p: { protocol: openai, api_key: \"${NOT_SET_ANYWHERE}\" } }
+targets: { t: { provider: p } }
+pools: { it: { tiers: [[t]] } }
+";
+    let node = Node::serving(document);
+    for address in [node.data, node.admin] {
+        let response = ask(address, &get("/readyz", &[])).await;
+        assert_eq!(response.status, 503);
+        assert!(response.text().contains("no provider can be used"), "{}", response.text());
+    }
+    let response = ask_chat(node.data, "it", false).await;
+    assert_eq!((response.status, response.code()), (503, "no_target".into()));
+}
+
+#[tokio::test]
+async fn the_log_tells_of_each_failed_attempt_and_no_key_stands_twice() {
+    let node = Process::start("", &[]);
+    assert_eq!(ask_chat(node.data, "sim-503", false).await.status, 503);
+    node.says("\"request\"").await;
+    let log = node.stderr();
+    let of = |message: &str| {
+        let message = format!("\"message\":\"{message}\"");
+        log.lines().filter(|line| line.contains(&message)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (attempts, requests) = (of("attempt failed"), of("request"));
+    assert_eq!((attempts.len(), requests.len()), (3, 1), "{log}");
+    for line in attempts.iter().chain(&requests) {
+        assert_eq!(line.matches("\"target\":\"sim\"").count(), 1, "{line}");
+        assert_eq!(line.matches("\"target\":").count(), 1, "{line}");
+        assert_eq!(line.matches("\"request_id\":").count(), 1, "{line}");
+    }
+}
+
 /// A document, settings, and what is said about what is wrong with them.
 type BadStart = (&'static str, Vec<(&'static str, &'static str)>, Vec<&'static str>);
 

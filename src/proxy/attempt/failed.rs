@@ -61,7 +61,7 @@ impl Failed {
                 (Failure::Connect, "connect", "the provider cannot be reached")
             }
             SendError::AddressRefused => {
-                (Failure::Connect, "address", "the provider's address is not allowed")
+                (Failure::Address, "address", "the provider's address is not allowed")
             }
             SendError::Tls(_) => (Failure::Connect, "tls", "TLS to the provider failed"),
             SendError::Busy => {

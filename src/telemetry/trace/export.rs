@@ -51,7 +51,7 @@ pub trait TraceSender: fmt::Debug + Send + Sync {
 /// What became of spans.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    waiting: AtomicUsize,
+    pub(super) waiting: AtomicUsize,
     pub(super) exported: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) dropped: AtomicU64,

@@ -134,6 +134,10 @@ impl Backend for Script {
         "node-under-test"
     }
 
+    fn can_serve(&self) -> bool {
+        true
+    }
+
     fn is_open(&self) -> bool {
         self.open
     }

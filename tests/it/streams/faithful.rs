@@ -339,6 +339,27 @@ async fn a_stream_passes_as_it_comes_in_every_encoding() {
     }
 }
 
+// T18: what a provider sends behind its terminal event, a moment later, belongs to the same bytes.
+#[tokio::test]
+async fn done_is_passed_on_although_it_comes_after_the_terminal_event() {
+    let whole = fixture("transcript.sse");
+    let mut first = whole.clone();
+    let done = first.split_off(whole.len() - b"data: [DONE]\n\n".len());
+    // Parted by a chunk of its own that the node reads alone: the client has the first one then.
+    let gate = Gate::new();
+    let script = Script::sse_head().send(one_chunk(&first)).wait(&gate).send(one_chunk(&done));
+    let wall = Wall::always(script.end_chunks());
+    let node = Document::of(&[&wall], "").serve();
+    let mut client = Client::connect(node.data).await;
+    client.send(&form("/v1/audio/transcriptions", "p", "")).await;
+    let head = client.head().await;
+    let early = client.chunk().await.expect("a chunk").expect("the events");
+    assert_eq!(early, first);
+    gate.open();
+    let (late, complete) = client.body(&head).await;
+    assert!(complete && late == done, "{}", String::from_utf8_lossy(&late));
+}
+
 /// Both halves of a stream, encoded so that the first can be decoded without the second.
 fn in_two(encoding: &str, first: &[u8], rest: &[u8]) -> (Vec<u8>, Vec<u8>) {
     match encoding {

@@ -112,12 +112,15 @@ pub(crate) async fn ask_chat(addr: SocketAddr, model: &str, stream: bool) -> Res
 
 impl Client {
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
-        let socket = timeout(PATIENCE, TcpStream::connect(addr))
-            .await
-            .expect("the connection is accepted in time")
-            .expect("the connection is accepted");
+        Self::try_connect(addr).await.expect("the connection is accepted")
+    }
+
+    /// A connection; none where nobody accepts it.
+    pub(crate) async fn try_connect(addr: SocketAddr) -> Option<Self> {
+        let connected = timeout(PATIENCE, TcpStream::connect(addr)).await;
+        let socket = connected.expect("the connection is accepted or refused in time").ok()?;
         socket.set_nodelay(true).expect("a socket option");
-        Self { socket, buffer: Vec::new() }
+        Some(Self { socket, buffer: Vec::new() })
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {

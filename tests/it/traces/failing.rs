@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{ANSWER, document, node, request};
+use super::{ANSWER, document, end, node, request};
+use crate::support::blackhole::Blackhole;
 use crate::support::client::ask;
 use crate::support::collector::Collector;
 use crate::support::eventually::eventually;
-use crate::support::node::scratch;
+use crate::support::node::{Node, scratch};
 use crate::support::wall::{DEADLINE, Script, Wall};
 
 /// The longest that a process may take to end.
@@ -109,6 +110,65 @@ async fn a_collector_that_fails_changes_nothing_for_users() {
     let processes: Vec<_> = processes.collect();
     futures_util::future::join_all(processes.into_iter().map(serve)).await;
     assert!(silent.count() > 0 && resets.count() > 0 && busy.count() > 0);
+}
+
+/// How long each of so many requests took, from the shortest to the longest; all go well.
+async fn times(node: &Node, requests: usize) -> Vec<Duration> {
+    let mut times = Vec::with_capacity(requests);
+    for _ in 0..requests {
+        let begun = Instant::now();
+        let response = ask(node.data, &request("only", false, &[])).await;
+        assert!(response.status == 200 && response.complete);
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    times
+}
+
+// T30: beside a node without traces, one whose collector cannot even be connected to serves as
+// many and about as fast. The rounds take turns, so that a busy machine is busy for both.
+#[tokio::test]
+async fn a_black_holed_collector_changes_no_request() {
+    let hole = Blackhole::new();
+    let (first, second) =
+        (Wall::always(Script::json(200, ANSWER)), Wall::always(Script::json(500, "{}")));
+    let document = document(&first, &second, "");
+    let endpoint = format!("http://{}", hole.address());
+    let env = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "10"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8"),
+    ];
+    let (without, with) = (Node::serving(&document), Node::with(&document, &env));
+    let (mut off, mut on) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        off.extend(times(&without, 25).await);
+        on.extend(times(&with, 25).await);
+    }
+    let at = |times: &mut Vec<Duration>, share: usize| {
+        times.sort();
+        times[times.len() * share / 100]
+    };
+    let generous = Duration::from_millis(20);
+    for share in [50, 95] {
+        let (off, on) = (at(&mut off, share), at(&mut on, share));
+        assert!(on < off * 3 + generous, "at {share} %: {on:?} instead of {off:?}");
+    }
+    assert!(hole.connecting() > 0, "the collector is looked for");
+    // 400 spans, of which the queue holds 64: the rest is thrown away while requests are served.
+    let dropped = || with.metric(r#"flotilla_trace_spans_total{outcome="dropped"}"#);
+    eventually(DEADLINE, || dropped() > 200.0).await;
+    assert!(with.metric("flotilla_trace_spans_queued") < 64.5);
+    let ok = |node: &Node| {
+        node.metric(
+            r#"flotilla_requests_total{endpoint="/chat/completions",pool="only",outcome="ok""#,
+        )
+    };
+    eventually(DEADLINE, || ok(&with) > 199.5 && ok(&without) > 199.5).await;
+    let begun = Instant::now();
+    end(with);
+    assert!(begun.elapsed() < EXIT, "it ends in time: {:?}", begun.elapsed());
 }
 
 // T30: what waits for a collector is bounded, and what is thrown away is counted.
