@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use memchr::memchr;
 use smallvec::SmallVec;
 
 use super::{error, usage};
@@ -22,12 +23,14 @@ pub(super) enum Kind {
 }
 
 /// What one event brings.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunk {
     /// Whether there is content in it.
     pub(super) content: bool,
     /// Bytes of generated text in it.
     pub(super) text_bytes: u64,
+    /// Where the inside of one of its texts stands, if it is written without escapes.
+    pub(super) text_at: Option<Range<usize>>,
     /// The choices that end with it; for typed events one entry for a terminal event.
     pub(super) finished: SmallVec<[u32; 4]>,
     /// The figures in it.
@@ -111,7 +114,7 @@ impl Chunk {
             match &*key.name {
                 "index" => index = reader.value()?.parse().ok(),
                 "delta" => self.delta(reader)?,
-                "text" => self.text(reader.value()?),
+                "text" => self.next_text(reader)?,
                 "finish_reason" => finished |= holds_something(reader.value()?),
                 _ => {}
             }
@@ -128,7 +131,7 @@ impl Chunk {
         let mut reasoning: [Option<&str>; 3] = [None; 3];
         reader.members(|key, reader| {
             match &*key.name {
-                "content" | "refusal" => self.text(reader.value()?),
+                "content" | "refusal" => self.next_text(reader)?,
                 "reasoning_content" => reasoning[0] = Some(reader.value()?),
                 "reasoning" => reasoning[1] = Some(reader.value()?),
                 "reasoning_details" => reasoning[2] = Some(reader.value()?),
@@ -165,7 +168,7 @@ impl Chunk {
     /// A member of a call of a function or of a custom tool, or of spoken audio.
     fn part(&mut self, key: &str, reader: &mut Reader<'_>) -> Result<(), Invalid> {
         if let "name" | "arguments" | "input" | "transcript" = key {
-            self.text(reader.value()?);
+            self.next_text(reader)?;
         }
         Ok(())
     }
@@ -193,6 +196,17 @@ impl Chunk {
         let holds = holds_something(value);
         self.content |= holds;
         holds
+    }
+
+    /// Reads a value that is text, and remembers where.
+    fn next_text(&mut self, reader: &mut Reader<'_>) -> Result<(), Invalid> {
+        let value = reader.value()?;
+        self.text(value);
+        if value.starts_with('"') && memchr(b'\\', value.as_bytes()).is_none() {
+            let end = reader.at();
+            self.text_at = Some(end - value.len() + 1..end - 1).filter(|inside| !inside.is_empty());
+        }
+        Ok(())
     }
 
     /// Notes content that is text, and counts it.

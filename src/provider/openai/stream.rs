@@ -8,6 +8,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use super::alike::Alike;
 use super::chunk::{self, Kind};
 use crate::domain::Usage;
 use crate::provider::output::Output;
@@ -21,6 +22,7 @@ const DONE: &[u8] = b"data: [DONE]\n\n";
 pub struct Stream {
     scanner: Scanner,
     kind: Kind,
+    alike: Alike,
     hide_usage: bool,
     finished: Finished,
     phase: Phase,
@@ -55,6 +57,7 @@ impl Stream {
         Self {
             scanner: Scanner::new(),
             kind: Kind::of(endpoint),
+            alike: Alike::default(),
             hide_usage: hide_usage && endpoint.usage_is_optional(),
             finished: Finished { seen: SmallVec::new(), count: 0, wanted: choices.max(1) },
             phase: Phase::Open,
@@ -189,7 +192,7 @@ impl Stream {
             return Ok(false);
         }
         let says_error = event.kind.as_deref() == Some(b"error");
-        let chunk = chunk::read(self.kind, event.data.as_deref().unwrap_or_default());
+        let chunk = self.alike.read(self.kind, event.data.as_deref().unwrap_or_default());
         let status = match &chunk {
             Ok(chunk) => chunk.error.or(says_error.then_some(None)),
             Err(_) if says_error => Some(None),
