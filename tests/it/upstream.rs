@@ -6,6 +6,7 @@ mod connect;
 mod early;
 mod exchange;
 mod fuzz;
+mod hostile;
 mod idle;
 mod memory;
 mod mixing;
