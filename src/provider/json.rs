@@ -42,13 +42,7 @@ pub(super) fn members<'a>(
     text: &'a str,
     visit: impl FnMut(Key<'a>, &mut Reader<'a>) -> Result<(), Invalid>,
 ) -> Result<(), Invalid> {
-    let mut reader = Reader { text, at: 0 };
-    reader.space();
-    if reader.peek() != Some(b'{') {
-        return Err(reader.invalid());
-    }
-    reader.members(visit)?;
-    reader.end()
+    one(text, |reader| if reader.members(visit)? { Ok(()) } else { Err(Invalid { at: 0 }) })
 }
 
 /// Hands each element of the array `text` to `visit`, in order.
@@ -59,12 +53,20 @@ pub(super) fn elements<'a>(
     text: &'a str,
     visit: impl FnMut(&mut Reader<'a>) -> Result<(), Invalid>,
 ) -> Result<(), Invalid> {
+    one(text, |reader| if reader.elements(visit)? { Ok(()) } else { Err(Invalid { at: 0 }) })
+}
+
+/// Hands the value that `text` is to `read`, which reads it to its end.
+///
+/// # Errors
+/// Where `text` is not exactly one value.
+pub(super) fn one<'a>(
+    text: &'a str,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<(), Invalid>,
+) -> Result<(), Invalid> {
     let mut reader = Reader { text, at: 0 };
     reader.space();
-    if reader.peek() != Some(b'[') {
-        return Err(reader.invalid());
-    }
-    reader.elements(visit)?;
+    read(&mut reader)?;
     reader.end()
 }
 

@@ -73,9 +73,9 @@ pub(super) fn read(kind: Kind, data: &[u8]) -> Result<Chunk, NotJson> {
             "delta" => delta = Some(reader.value()?),
             "audio" => audio = Some(reader.value()?),
             "usage" => {
-                let value = json::given(reader.value()?);
-                usage_given = value.is_some();
-                chunk.usage = value.and_then(usage::parse);
+                let start = reader.at();
+                chunk.usage = usage::read(reader)?;
+                usage_given = json::given(reader.since(start)).is_some();
                 chunk.usage_at = Some(with_comma(text, key.start..reader.at()));
             }
             _ => {}

@@ -25,9 +25,20 @@ enum Figure {
 
 /// The figures in the JSON object `text`, if they make sense.
 pub(super) fn parse(text: &str) -> Option<Usage> {
+    let mut usage = None;
+    json::one(text, |reader| {
+        usage = read(reader)?;
+        Ok(())
+    })
+    .ok()?;
+    usage
+}
+
+/// The figures in the value that comes next, if they make sense.
+pub(super) fn read(reader: &mut Reader<'_>) -> Result<Option<Usage>, Invalid> {
     let (mut input, mut output) = (Figure::Absent, Figure::Absent);
     let (mut cached, mut reasoning) = (0, 0);
-    json::members(text, |key, reader| {
+    reader.members(|key, reader| {
         match &*key.name {
             "prompt_tokens" | "input_tokens" => input = Figure::read(reader)?,
             "completion_tokens" | "output_tokens" => output = Figure::read(reader)?,
@@ -49,22 +60,21 @@ pub(super) fn parse(text: &str) -> Option<Usage> {
             _ => {}
         }
         Ok(())
-    })
-    .ok()?;
+    })?;
     if let (Figure::Nonsense, _) | (_, Figure::Nonsense) | (Figure::Absent, Figure::Absent) =
         (input, output)
     {
-        return None;
+        return Ok(None);
     }
     let (input_tokens, output_tokens) = (input.tokens(), output.tokens());
-    Some(Usage {
+    Ok(Some(Usage {
         input_tokens,
         output_tokens,
         // A part is never more than its whole, so that no difference is ever negative.
         cached_tokens: cached.min(input_tokens),
         reasoning_tokens: reasoning.min(output_tokens),
         estimated: false,
-    })
+    }))
 }
 
 impl Figure {

@@ -117,9 +117,10 @@ impl UsageScan {
         let mut found = None;
         let whole = json::members(text, |key, reader| {
             if key.name == "usage" {
-                let figures = reader.value()?;
-                found =
-                    (figures.len() <= MAX_USAGE).then(|| usage::parse(figures)).flatten().or(found);
+                let start = reader.at();
+                let figures = usage::read(reader)?;
+                // As where it comes in pieces.
+                found = figures.filter(|_| reader.at() - start <= MAX_USAGE).or(found);
             }
             Ok(())
         });
