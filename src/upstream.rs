@@ -32,7 +32,6 @@ mod tls;
 
 use std::time::Duration;
 
-use actix_http::header::HeaderMap;
 use actix_http::{Method, StatusCode};
 
 pub use self::address::AddressPolicy;
@@ -41,7 +40,7 @@ pub use self::client::Upstream;
 pub use self::config::Config;
 pub use self::site::Standing;
 pub use self::tls::{TlsError, tls_config};
-use crate::domain::Payload;
+use crate::domain::{Headers, Payload};
 
 /// One request to a provider.
 #[derive(Clone, Debug)]
@@ -51,7 +50,7 @@ pub struct Call {
     /// Path and query, beginning with a slash.
     pub path: String,
     /// All headers but `host`, `content-length` and hop-by-hop ones, which are made here.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The body; its length is known, so it is always sent with a `content-length`.
     pub body: Payload,
     /// For name look-up, TCP and TLS together, where a new connection is needed.
@@ -64,7 +63,7 @@ pub struct Answer {
     /// The final status; informational ones are skipped.
     pub status: StatusCode,
     /// All headers as they came.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The body. Dropping it before its end closes the connection.
     pub body: AnswerBody,
 }

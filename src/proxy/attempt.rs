@@ -21,6 +21,7 @@ use super::receive::Hold;
 use super::settle::{Account, Trial};
 use super::shared::Worker;
 use super::tap::Tap;
+use crate::domain::Headers;
 use crate::provider::{Endpoint, Envelope, StreamFault, openai};
 use crate::snapshot::{Key, Pool, Target};
 use crate::upstream::{Answer, AnswerBody, Call};
@@ -209,6 +210,6 @@ impl Held {
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+fn content_length(headers: &Headers) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -18,7 +18,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_http::StatusCode;
-use actix_http::header::HeaderMap;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
@@ -29,6 +28,7 @@ use super::outgoing::Outgoing;
 use super::site::Permit;
 use super::socket::Connection;
 use super::{BodyError, SendError};
+use crate::domain::Headers;
 
 /// A connection during one exchange.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Exchange {
     pub(super) async fn transmit(
         &mut self,
         mut request: Outgoing<'_>,
-    ) -> Result<(StatusCode, HeaderMap), SendError> {
+    ) -> Result<(StatusCode, Headers), SendError> {
         poll_fn(|cx| self.poll_head(cx, &mut request)).await
     }
 
@@ -133,7 +133,7 @@ impl Exchange {
         &mut self,
         cx: &mut Context<'_>,
         request: &mut Outgoing<'_>,
-    ) -> Poll<Result<(StatusCode, HeaderMap), SendError>> {
+    ) -> Poll<Result<(StatusCode, Headers), SendError>> {
         if !self.sent {
             // However far it came, the answer is looked for.
             self.sent = matches!(self.poll_send(cx, request), Poll::Ready(true));
@@ -201,7 +201,7 @@ impl Exchange {
     }
 
     /// Looks for the final head in what came and drops informational ones.
-    fn take_head(&mut self) -> Result<Option<(StatusCode, HeaderMap)>, Malformed> {
+    fn take_head(&mut self) -> Result<Option<(StatusCode, Headers)>, Malformed> {
         loop {
             match sniff(&self.input, self.to_head)? {
                 Sniffed::Partial => return Ok(None),

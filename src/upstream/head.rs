@@ -7,12 +7,13 @@
 //! behind this connection; only a length is passed on.
 
 use actix_http::StatusCode;
-use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_http::header::{self, HeaderName, HeaderValue};
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter};
 use smallvec::SmallVec;
 
 use super::framing::{Body, Malformed};
+use crate::domain::Headers;
 
 /// The longest head, and the most of informational ones before it.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
@@ -97,9 +98,9 @@ fn is_bodyless(status: StatusCode) -> bool {
 impl Head {
     /// The headers; `bytes` are those that it was read from. The values share one copy of the head,
     /// so that a header that is kept does not keep the buffer that much else was read into.
-    pub(super) fn headers(&self, bytes: &[u8]) -> Result<HeaderMap, Malformed> {
+    pub(super) fn headers(&self, bytes: &[u8]) -> Result<Headers, Malformed> {
         let shared = Bytes::copy_from_slice(bytes.get(..self.len).ok_or(Malformed)?);
-        let mut headers = HeaderMap::with_capacity(self.fields.len());
+        let mut headers = Headers::with_capacity(self.fields.len());
         for field in &self.fields {
             let name = shared.get(field.start..field.colon).ok_or(Malformed)?;
             let name = HeaderName::from_bytes(name).map_err(|_| Malformed)?;

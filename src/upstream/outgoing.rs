@@ -140,11 +140,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::Payload;
+    use crate::domain::{Headers, Payload};
 
     fn call(method: Method, body: Payload) -> Call {
-        let headers = header::HeaderMap::new();
-        Call { method, path: "/v1?a=b".into(), headers, body, connect: Duration::ZERO }
+        let path = "/v1?a=b".into();
+        Call { method, path, headers: Headers::new(), body, connect: Duration::ZERO }
     }
 
     fn outgoing(call: &Call) -> Outgoing<'_> {
