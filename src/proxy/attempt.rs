@@ -113,7 +113,7 @@ impl Exchange {
         };
         trial.answered(answer.status.as_u16());
         if !answer.status.is_success() {
-            return Err(Failed::answered(answer, deadline, &mut trial).await);
+            return Err(Box::pin(Failed::answered(answer, deadline, &mut trial)).await);
         }
         if !openai::is_answer(answer.status, &answer.headers) {
             return Err(Failed::foreign(&mut trial));

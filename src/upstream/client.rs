@@ -81,7 +81,8 @@ impl Upstream {
             let reused = idle.is_some();
             let connection = match idle {
                 Some(connection) => connection,
-                None => inner.connect(&site, call.connect).await?,
+                // Boxed, because it is large and rare, and would be moved with every request.
+                None => Box::pin(inner.connect(&site, call.connect)).await?,
             };
             let to_head = call.method == Method::HEAD;
             let mut exchange = Exchange::new(connection, reused, permit, to_head);
