@@ -4,51 +4,60 @@
 //! string in a JSON text is replaced by other letters, nothing else in it reads differently: so such
 //! an event brings what the other one brought, but for the length of that text, and is not read.
 
+use std::ops::Range;
+
 use crate::provider::json::end_of_plain;
 use crate::provider::openai::chunk::{self, Chunk, Kind, NotJson};
 
 /// The longest event that is remembered.
 const LONGEST: usize = 4 << 10;
 
-/// The last event that was read, where it has a text that others may differ in.
+/// The last event that was read, and what the one at hand brings.
 #[derive(Debug, Default)]
 pub(super) struct Alike {
     data: Vec<u8>,
-    chunk: Option<Chunk>,
+    /// Where in it the text stands that others may differ in; empty where there is none.
+    text_at: Range<usize>,
+    usage_at: Option<Range<usize>>,
+    chunk: Chunk,
 }
 
 impl Alike {
     /// As `chunk::read`.
-    pub(super) fn read(&mut self, kind: Kind, data: &[u8]) -> Result<Chunk, NotJson> {
-        if let Some(chunk) = self.differs_in_text(data) {
-            return Ok(chunk);
+    pub(super) fn read(&mut self, kind: Kind, data: &[u8]) -> Result<&Chunk, NotJson> {
+        if let Some(len) = self.differs_in_text(data) {
+            self.differ(len);
+            return Ok(&self.chunk);
         }
-        let chunk = chunk::read(kind, data)?;
-        self.chunk = None;
-        if chunk.text_at.is_some() && data.len() <= LONGEST {
+        self.chunk = chunk::read(kind, data)?;
+        self.text_at =
+            self.chunk.text_at.clone().filter(|_| data.len() <= LONGEST).unwrap_or_default();
+        if !self.text_at.is_empty() {
+            self.usage_at.clone_from(&self.chunk.usage_at);
             self.data.clear();
             self.data.extend_from_slice(data);
-            self.chunk = Some(chunk.clone());
         }
-        Ok(chunk)
+        Ok(&self.chunk)
     }
 
-    fn differs_in_text(&self, data: &[u8]) -> Option<Chunk> {
-        let last = self.chunk.as_ref()?;
-        let at = last.text_at.clone()?;
-        let (before, after) = (self.data.get(..at.start)?, self.data.get(at.end..)?);
+    /// The length of the text of `data`, if nothing else in it differs from what was read.
+    fn differs_in_text(&self, data: &[u8]) -> Option<usize> {
+        let before = self.data.get(..self.text_at.start)?;
+        let after = self.data.get(self.text_at.end..)?;
         let text = data.strip_prefix(before)?.strip_suffix(after)?;
         let plain = end_of_plain(text, 0) == text.len() && std::str::from_utf8(text).is_ok();
-        if text.is_empty() || !plain {
-            return None;
-        }
-        let mut chunk = last.clone();
-        let moved =
-            |place: usize| if place < at.end { place } else { place - at.len() + text.len() };
-        chunk.text_bytes = last.text_bytes - at.len() as u64 + text.len() as u64;
-        chunk.text_at = Some(at.start..moved(at.end));
-        chunk.usage_at = last.usage_at.clone().map(|usage| moved(usage.start)..moved(usage.end));
-        Some(chunk)
+        (plain && !text.is_empty() && !self.text_at.is_empty()).then_some(text.len())
+    }
+
+    /// Makes the chunk that of an event whose text has this length.
+    fn differ(&mut self, len: usize) {
+        let at = &self.text_at;
+        let moved = |place: usize| if place < at.end { place } else { place - at.len() + len };
+        let before = self.chunk.text_at.as_ref().map_or(0, |text| text.len());
+        self.chunk.text_bytes = self.chunk.text_bytes - before as u64 + len as u64;
+        self.chunk.text_at = Some(at.start..at.start + len);
+        self.chunk.usage_at =
+            self.usage_at.clone().map(|usage| moved(usage.start)..moved(usage.end));
     }
 }
 
@@ -81,7 +90,7 @@ mod tests {
             let mut alike = Alike::default();
             for (index, text) in events {
                 let data = EVENTS[(index + shift) % EVENTS.len()].replace('@', &text);
-                let known = alike.read(Kind::Choices, data.as_bytes());
+                let known = alike.read(Kind::Choices, data.as_bytes()).cloned();
                 prop_assert_eq!(known, chunk::read(Kind::Choices, data.as_bytes()), "{}", data);
             }
         }
