@@ -82,8 +82,9 @@ pub(crate) const MODULES: &[Module] = &[
 
 /// Where a path of another crate may be used: only there.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    // Nothing but upstream may speak to a provider, and it needs no client of another make.
-    ("awc", &[]),
+    // For cold paths only: the command line over the admin API, and the refresh of tokens. Requests
+    // go by a client of our own (docs/decisions/0002-thin-client.md).
+    ("awc", &["upstream", "cli"]),
     ("actix_web", &["api", "sim", "app"]),
     ("redis", &["store"]),
     ("deadpool_redis", &["store"]),
@@ -230,6 +231,7 @@ mod tests {
         ] {
             assert_eq!(broken(file, text).len(), 1, "{file}: {text}");
         }
+        assert_eq!(broken("src/upstream/token.rs", "use awc::Client;"), [""; 0]);
         assert_eq!(broken("src/api.rs", "use actix_web::HttpResponse;"), [""; 0]);
         assert_eq!(broken("src/proxy.rs", "use awcish::Client;"), [""; 0]);
     }
