@@ -372,12 +372,15 @@ impl<'a> Reader<'a> {
 }
 
 /// The place of the first quote, backslash or control character from `at` on; the end where there
-/// is none. Eight bytes at a time: texts are most of what there is.
+/// is none. Texts are most of what there is: eight bytes at a time, and long ones, such as images,
+/// sixty-four at a time.
 pub(super) fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const fn all(byte: u8) -> u64 {
         ONES * byte as u64
     }
+    let special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
+    let long = at + 64;
     while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
         let word = u64::from_le_bytes(*eight);
         // A byte below the one that is taken off it borrows, which sets its high bit, and maybe
@@ -390,10 +393,17 @@ pub(super) fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
             return at + (found.trailing_zeros() / 8) as usize;
         }
         at += 8;
+        if at == long {
+            while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<64>())
+                // Without a branch for each byte, the compiler makes vectors of it.
+                && !block.iter().fold(false, |any, byte| any | special(*byte))
+            {
+                at += 64;
+            }
+        }
     }
     let rest = bytes.get(at..).unwrap_or_default();
-    let special = |byte: &u8| matches!(byte, 0..0x20 | b'"' | b'\\');
-    at + rest.iter().position(special).unwrap_or(rest.len())
+    at + rest.iter().position(|byte| special(*byte)).unwrap_or(rest.len())
 }
 
 #[cfg(test)]

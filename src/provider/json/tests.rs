@@ -180,8 +180,10 @@ fn json() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn plain_text_ends_where_it_seems_to(text in "[!-~\u{80}\u{ff}\u{20ac}\"\\\\\u{0}-\u{21}]{0,20}") {
+    fn plain_text_ends_where_it_seems_to(
+        long in prop_oneof![Just(0), 50..300_usize], text in "[!-~\u{80}\u{ff}\u{20ac}\"\\\\\u{0}-\u{21}]{0,20}") {
         let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        let text = "x".repeat(long) + &text;
         let bytes = text.as_bytes();
         for at in 0..=bytes.len() {
             let end = bytes[at..].iter().position(|byte| special(*byte)).map_or(bytes.len(), |end| at + end);
