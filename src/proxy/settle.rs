@@ -17,7 +17,7 @@ use super::request::Request;
 use super::shared::Shared;
 use super::spans;
 use super::tap::Tap;
-use crate::domain::{Code, InFlight, Phase, RequestId, Usage};
+use crate::domain::{Code, Headers, InFlight, Phase, RequestId, Usage};
 use crate::provider::Endpoint;
 use crate::snapshot::{Key, Pool, Target};
 use crate::telemetry::{AttemptSpan, RequestSpan};
@@ -54,7 +54,7 @@ impl Trial {
     }
 
     /// Tells the provider which trace this attempt belongs to.
-    pub(super) fn pass_trace(&self, caller: &HeaderMap, to: &mut HeaderMap) {
+    pub(super) fn pass_trace(&self, caller: &HeaderMap, to: &mut Headers) {
         self.shared.traces.pass_on(self.span.as_deref(), self.id, caller, to);
     }
 
