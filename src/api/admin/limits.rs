@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::query::Query;
 use super::{Answer, error, typed};
-use crate::policy::limit::{Algorithm, Degraded, Metric, Rule};
+use crate::policy::limit::{Algorithm, Degraded, Metric};
 use crate::proxy::{Applying, Known, Shared, applying};
 use crate::snapshot::{Key, Snapshot};
 use crate::store::Away;
