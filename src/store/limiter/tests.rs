@@ -175,6 +175,15 @@ async fn a_budget_of_another_period_is_told_with_the_stores_time() {
 }
 
 #[tokio::test]
+async fn where_nothing_is_asked_nothing_is_held() {
+    let (metrics, limiter) = node();
+    let nothing = limiter.admit(Vec::new()).await.expect("no limit refuses");
+    assert!(nothing.admits().is_empty() && nothing.left().is_empty());
+    drop(nothing);
+    assert!(metrics.render().contains("flotilla_limit_reservations 0"));
+}
+
+#[tokio::test]
 async fn usage_without_a_reservation_is_recorded_too() {
     let (_metrics, limiter) = node();
     let counts = Counts { requests: 1, errors: 1, ..Counts::default() };
