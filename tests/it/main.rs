@@ -18,6 +18,7 @@ mod reload;
 mod retries;
 mod security;
 mod sim;
+mod store;
 mod streams;
 mod support;
 mod traces;

@@ -8,4 +8,5 @@ pub(crate) mod document;
 pub(crate) mod eventually;
 pub(crate) mod node;
 pub(crate) mod process;
+pub(crate) mod redis;
 pub(crate) mod wall;
