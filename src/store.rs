@@ -107,6 +107,7 @@ impl Store {
             lease_ttl: config.shape.lease_ttl,
             // A call is made twice at most, each void after its deadline.
             given_up: connection.deadline * 2 + GIVEN_UP_SLACK,
+            flushed: connection.deadline,
         };
         let for_ledger = config.clone();
         let link = move || for_ledger.link(for_ledger.connection.deadline);
