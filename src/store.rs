@@ -21,12 +21,10 @@ pub mod redis;
 mod reservation;
 pub mod script;
 
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::redis::Redis;
 use crate::domain::AttemptId;
 use crate::policy::limit::{Admit, Counts, Row, Rule, Standing};
 use crate::telemetry::StoreMetrics;
@@ -36,7 +34,7 @@ use link::Link;
 
 pub use clock::Clock;
 pub use config::Config;
-pub use endpoint::EndpointError;
+pub use endpoint::Tls;
 pub use limiter::{Denied, Limiter};
 pub use link::{Away, Commands};
 pub use local::Local;
@@ -44,11 +42,6 @@ pub use reservation::{Permits, Reservation, Topped, Used};
 
 /// An hour in milliseconds: usage is kept by the hour.
 const HOUR_MS: u64 = 3_600_000;
-/// How much longer than its deadline a call that was given up is thought to be under way: what the
-/// clocks may differ, with room to spare.
-const GIVEN_UP_SLACK: Duration = Duration::from_millis(50);
-/// The deadline of what is asked aside, connecting included.
-const ASIDE: Duration = Duration::from_secs(2);
 
 /// The state of all limits as this node sees it. One for each node; shared by all of its threads.
 #[derive(Debug)]
@@ -62,28 +55,28 @@ pub struct Store {
 enum Backend {
     /// In this process, for good.
     Local(Arc<Local>),
-    /// In Redis, for all nodes together.
+    /// In Redis; each thread has a connection of its own.
     Redis(Box<Remote>),
 }
 
-/// What a node has of a state that is elsewhere.
+/// A state that is elsewhere.
 #[derive(Debug)]
 struct Remote {
     config: Config,
-    ledger: Ledger,
-    /// This node's own time: only to find hours and periods, never to decide.
     clock: Clock,
+    /// What is told without waiting.
+    ledger: Ledger,
 }
 
-/// Why a store cannot be made.
+/// Why a store in Redis cannot be begun. That it cannot be reached is none.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The URL or the TLS files.
+    /// The URL or a TLS file.
     #[error(transparent)]
-    Endpoint(#[from] EndpointError),
+    Endpoint(#[from] connection::EndpointError),
     /// The system gives no thread.
-    #[error("cannot start the thread that settles limits")]
-    Thread(#[from] io::Error),
+    #[error("cannot start the thread that settles")]
+    Thread(#[source] std::io::Error),
 }
 
 impl Store {
@@ -94,31 +87,30 @@ impl Store {
         Arc::new(Self { backend: Backend::Local(Arc::new(local)), metrics })
     }
 
-    /// The state in Redis, shared by all nodes with its prefix. Returns before it is connected;
-    /// until then, and whenever Redis does not answer, the rule of each limit holds.
+    /// The state in Redis, shared with all nodes of the fleet. Begins to connect; a Redis that is
+    /// not there holds nothing up.
     ///
     /// # Errors
-    /// The URL or the TLS files cannot be read, or there is no thread.
+    /// The settings cannot be used, or there is no thread for the ledger.
     pub fn redis(config: Config, metrics: StoreMetrics) -> Result<Arc<Self>, StoreError> {
-        let connection = &config.connection;
-        Endpoint::parse(connection.url.expose(), &connection.tls, connection.deadline)?;
-        let ledger_config = LedgerConfig {
+        let connection::Config { url, tls, deadline } = &config.connection;
+        drop(Endpoint::parse(url.expose(), tls, *deadline)?);
+        let terms = LedgerConfig {
             incarnation: config.incarnation,
             lease_ttl: config.shape.lease_ttl,
-            // A call is made twice at most, each void after its deadline.
-            given_up: connection.deadline * 2 + GIVEN_UP_SLACK,
-            flushed: connection.deadline,
+            given_up: 2 * *deadline + 2 * master_clock::SLACK,
+            flushed: *deadline,
         };
-        let for_ledger = config.clone();
-        let link = move || for_ledger.link(for_ledger.connection.deadline);
-        let ledger = Ledger::start(ledger_config, metrics.clone(), link)?;
-        let remote = Remote { config, ledger, clock: Clock::real() };
+        // Nobody waits for what the ledger sends, and a slow answer is better than a resend.
+        let theirs = config.patient();
+        let link = move || theirs.open();
+        let ledger = Ledger::start(terms, metrics.clone(), link).map_err(StoreError::Thread)?;
+        let remote = Remote { config, clock: Clock::real(), ledger };
         Ok(Arc::new(Self { backend: Backend::Redis(Box::new(remote)), metrics }))
     }
 
-    /// The time by which hours and periods are found, in milliseconds of Unix time. It never steps.
-    /// Of a state in Redis it is this node's guess; a period that is wrong for it is denied as
-    /// stale, with the right time.
+    /// The time by which limits are counted and periods are found, in milliseconds of Unix time.
+    /// It never steps.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         match &self.backend {
@@ -136,7 +128,7 @@ impl Store {
         tag: &Arc<str>,
         asked: &[(Arc<str>, Rule)],
     ) -> Result<Vec<Standing>, Away> {
-        self.link_aside().standing(tag, asked).await
+        self.patient_link().standing(tag, asked).await
     }
 
     /// The usage of a tag in these hours (Unix time in hours), in no particular order.
@@ -148,7 +140,7 @@ impl Store {
         tag: &Arc<str>,
         hours: Range<u64>,
     ) -> Result<Vec<(u64, Row, Counts)>, Away> {
-        self.link_aside().usage(tag, hours).await
+        self.patient_link().usage(tag, hours).await
     }
 
     /// Waits until what was said so far about this tag is in force, for a bounded time.
@@ -187,38 +179,31 @@ impl Store {
         }
     }
 
-    /// A way to the state for one thread, which must be an actix worker or have a `LocalSet`.
+    /// A way to the state for one thread.
     fn link(&self) -> Link {
         match &self.backend {
             Backend::Local(local) => Link::Local(Arc::clone(local)),
-            Backend::Redis(remote) => {
-                let config = &remote.config;
-                Link::Redis(Box::new(config.link(config.connection.deadline)))
-            }
+            Backend::Redis(remote) => Link::Redis(Box::new(remote.config.open())),
         }
     }
 
-    /// A way for what is asked seldom and has time: a connection of its own, gone with the answer.
-    fn link_aside(&self) -> Link {
+    /// The same for operators, who wait longer than a request may.
+    fn patient_link(&self) -> Link {
         match &self.backend {
             Backend::Local(_) => self.link(),
-            Backend::Redis(remote) => Link::Redis(Box::new(remote.config.link(ASIDE))),
+            Backend::Redis(remote) => Link::Redis(Box::new(remote.config.patient().open())),
         }
     }
 
     /// Takes the entry over; it is never lost from here on.
     fn post(&self, entry: Entry, haste: Haste) {
         match &self.backend {
-            // Nothing is ever given up in this process, and nothing is far away.
-            Backend::Local(local) => local.post(&entry),
+            Backend::Local(local) => {
+                // Nothing is ever given up in this process, and nothing is far away.
+                let _ = haste;
+                local.post(&entry);
+            }
             Backend::Redis(remote) => remote.ledger.post(entry, haste),
         }
-    }
-}
-
-impl Config {
-    fn link(&self, deadline: Duration) -> Redis {
-        let connection = connection::Config { deadline, ..self.connection.clone() };
-        Redis::open(&connection, &self.shape).expect("it was read when the store was made")
     }
 }

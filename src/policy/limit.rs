@@ -7,18 +7,30 @@
 
 pub mod bucket;
 pub mod budget;
+pub mod period;
 pub mod permits;
+pub mod place;
 pub mod state;
 pub mod twin;
 pub mod window;
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
+
 use crate::domain::AttemptId;
 
 /// A limit's stable name in the state: the same wherever the limit stands in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LimitId(pub [u8; 8]);
+
+impl LimitId {
+    /// The id as text; the ids that `config` makes are ASCII.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
 
 /// How a limit counts. Times in milliseconds; amounts in requests, tokens or micro-USD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,4 +372,33 @@ pub struct Renew {
 pub struct Standing {
     /// What is used of it now: in its window, its bucket, its period, or as permits.
     pub used: u64,
+}
+
+// === impl LimitId ===
+
+impl LimitId {
+    /// The id of what has this name: 48 bits of its SHA-256 as base64url. Whoever compiles a
+    /// configuration sees to it that no two names have the same.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        const DIGITS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let digest = digest::digest(&digest::SHA256, name.as_bytes());
+        let bits =
+            digest.as_ref().iter().take(6).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+        let digit = |place: usize| DIGITS[(bits >> (42 - 6 * place) & 63) as usize];
+        Self(std::array::from_fn(digit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_name_is_the_start_of_its_hash() {
+        // printf %s per-key-rpm | sha256sum | head -c 12 | xxd -r -p | base64 | tr +/ -_
+        assert_eq!(&LimitId::of("per-key-rpm").0, b"rwO1H3Vo");
+        assert_ne!(LimitId::of("a"), LimitId::of("b"));
+    }
 }

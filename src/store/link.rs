@@ -59,12 +59,12 @@ pub trait Commands {
 pub(super) enum Link {
     /// In this process.
     Local(Arc<Local>),
-    /// In Redis, over a connection of this thread.
+    /// In Redis.
     Redis(Box<Redis>),
 }
 
 impl Link {
-    /// The time of the state of this tag, if it is known.
+    /// The time by which a tag decides, in milliseconds of Unix time, as far as it is known here.
     pub(super) fn now_ms(&self, tag: &str) -> Option<u64> {
         match self {
             Self::Local(local) => Some(local.now()),

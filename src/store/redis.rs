@@ -85,7 +85,7 @@ impl Redis {
         self.connection.is_up(&self.keys.tag(tag).open())
     }
 
-    /// Redis time as the master of a tag has it, once anything was heard of it.
+    /// The time of a tag's master as far as it is known.
     #[must_use]
     pub fn now_ms(&self, tag: &str) -> Option<u64> {
         self.connection.now_ms(&self.keys.tag(tag).open())

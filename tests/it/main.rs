@@ -1,5 +1,6 @@
 //! Whole-node tests on real sockets, in one binary. No sleeps, no fixed ports, no shared state.
 
+mod admin_usage;
 mod attacks;
 mod bad_input;
 mod bodies;
@@ -11,6 +12,8 @@ mod drain;
 mod errors;
 mod first_run;
 mod fleet;
+mod fleet_limits;
+mod fuzz;
 mod levels;
 mod limits;
 mod listener;
@@ -18,6 +21,7 @@ mod reload;
 mod retries;
 mod security;
 mod sim;
+mod standalone;
 mod store;
 mod streams;
 mod support;
