@@ -127,3 +127,9 @@ pub(super) fn settle(admit: &Admit, used: &[u64]) -> Settle {
         origin: flotilla::policy::limit::Origin::Member,
     }
 }
+
+/// A budget of the hours around a moment.
+pub(super) fn budget_now(limit: u64, now_ms: u64) -> Rule {
+    let (start_ms, end_ms) = (now_ms - 3_600_000, now_ms + 3_600_000);
+    rule(b"budget01", Algorithm::Budget { start_ms, end_ms }, limit)
+}
