@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use redis::{Commands, FromRedisValue};
 
 use super::node::scratch;
@@ -305,6 +305,8 @@ impl Certificates {
     fn new() -> Self {
         let ca_key = KeyPair::generate().expect("a key");
         let mut ca = CertificateParams::new(Vec::new()).expect("no names");
+        // A leaf of its issuer's own name would look self-signed to the server.
+        ca.distinguished_name.push(DnType::CommonName, "ca of this test");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca_certificate = ca.self_signed(&ca_key).expect("a certificate");
         let issuer = Issuer::new(ca, ca_key);
