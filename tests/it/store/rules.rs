@@ -42,6 +42,77 @@ fn all_limits_take_their_part_or_none_does() {
     });
 }
 
+#[test]
+fn a_clock_that_goes_back_frees_nothing_and_one_far_ahead_is_forgiven() {
+    local(async {
+        let world = World::on(shared(Kind::Redis7));
+        let one = |n| admit(&[(window(10), n)]);
+        world.at(100_000);
+        assert_eq!(world.admit(&one(4)).await, Verdict::Admitted(vec![6]));
+        // Two seconds back: the newest slot stays, and what comes counts in it.
+        world.at(98_000);
+        assert_eq!(world.admit(&one(6)).await, Verdict::Admitted(vec![0]));
+        assert_eq!(world.admit(&one(1)).await, refused(0, Some(63_000), 0));
+        // It was an hour ahead: the counts come along to the time that is right.
+        world.at(3_700_000);
+        assert_eq!(world.admit(&one(7)).await, Verdict::Admitted(vec![3]));
+        world.at(100_000);
+        assert_eq!(world.admit(&one(3)).await, Verdict::Admitted(vec![0]));
+        assert_eq!(world.admit(&one(1)).await, refused(0, Some(61_000), 0));
+        world.at(161_000);
+        assert_eq!(world.admit(&one(10)).await, Verdict::Admitted(vec![0]));
+    });
+}
+
+#[test]
+fn keys_live_as_long_as_their_longest_limit_and_not_for_ever() {
+    local(async {
+        let world = World::on(shared(Kind::Redis7));
+        world.admit(&admit(&[(window(10), 1), (budget(10), 1), (permits(3), 1)])).await;
+        world.admit(&admit(&[(window(10), 1)])).await;
+        let mut plain = admit(&[(window(10), 1)]);
+        plain.member = false;
+        world.admit(&plain).await;
+        let server = shared(Kind::Redis7);
+        let keys = server.keys(&world.prefix);
+        assert_eq!(keys.len(), 5, "{keys:?}");
+        for key in keys {
+            let ttl: i64 = server.ask(&["PTTL", &key]);
+            let (least, most) = match key.split(':').nth(4).or(key.split(':').nth(3)) {
+                // A period of two hours, though the last admission asked for a minute only.
+                Some("scope") => (7_200_000, 7_260_000),
+                Some("seen") => (3_500_000, 3_600_000),
+                _ => (86_300_000, 86_400_000),
+            };
+            assert!(ttl > least && ttl <= most, "{key}: {ttl}");
+        }
+    });
+}
+
+#[test]
+fn a_call_reads_and_writes_no_more_commands_than_it_must() {
+    local(async {
+        let server = crate::support::redis::Server::start();
+        let world = World::on(&server);
+        let all = [(window(100), 1), (bucket(60, 100), 1), (permits(9), 1)];
+        world.admit(&admit(&all)).await;
+        world.admit(&admit(&all)).await;
+        let () = server.ask(&["CONFIG", "RESETSTAT"]);
+        world.admit(&admit(&all)).await;
+        let info: String = server.ask(&["INFO", "commandstats"]);
+        let mut calls: Vec<_> = info
+            .lines()
+            .filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="))
+            .map(|(name, rest)| format!("{name} {}", rest.split(',').next().unwrap_or_default()))
+            .filter(|call| !call.contains("config") && !call.contains("info"))
+            .filter(|call| !call.contains("client") && !call.contains("command"))
+            .collect();
+        calls.sort();
+        let expected = ["evalsha 1", "hget 1", "hlen 1", "hset 2", "zadd 2", "zcard 1", "zscore 1"];
+        assert_eq!(calls, expected);
+    });
+}
+
 /// All values of the world's keys.
 fn dump(world: &World) -> Vec<Vec<u8>> {
     let server = shared(Kind::Redis7);
