@@ -149,7 +149,7 @@ impl Pair {
         let tag: Arc<str> = TAG.into();
         match step {
             Step::Pass(ms) => {
-                self.now = self.now + ms;
+                self.now += ms;
                 self.clock.0.store(self.now, Ordering::Relaxed);
             }
             Step::Reshape(shape) => self.shape = *shape,

@@ -119,13 +119,12 @@ impl Server {
         }
         let mut server = Self { kind, port: 0, dir, arguments: settings, tls, running: None };
         // Between looking for a free port and its use another process may take it.
-        for _ in 0..20 {
+        let started = (0..20).any(|_| {
             server.port = free_port();
-            if server.spawn() {
-                return server;
-            }
-        }
-        panic!("no free port for a server of kind {kind:?}");
+            server.spawn()
+        });
+        assert!(started, "no free port for a server of kind {kind:?}");
+        server
     }
 
     /// Starts the process; false if its port is taken.
@@ -167,14 +166,12 @@ impl Server {
         });
         let pid = news.recv_timeout(START).expect("the shell speaks").expect("a process id");
         self.running = Some(Running { pid, keeper, input });
-        match news.recv_timeout(START) {
-            Ok(Some(_)) => true,
-            Ok(None) => {
-                self.running = None;
-                false
-            }
-            Err(error) => panic!("the server of kind {:?} does not start: {error}", self.kind),
+        let ready = news.recv_timeout(START);
+        assert!(ready.is_ok(), "the server of kind {:?} does not start", self.kind);
+        if ready == Ok(None) {
+            self.running = None;
         }
+        self.running.is_some()
     }
 
     /// Its URL for a node.
