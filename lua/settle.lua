@@ -81,13 +81,8 @@ for _, one in ipairs(todo) do
     elseif one.origin == 0 and i <= n then
       local difference = amount - held_amount(one.held, n, i)
       if difference ~= 0 then
-        local opened = scope_of(scope + 1)
-        if difference > 0 and not opened.states[limit_id] then
-          state_at(opened, limit_id, kind, limit, first, second, now)
-        end
-        if opened.states[limit_id] then
-          correct(opened, limit_id, held_slot(one.held, i), difference, limit, first, second, now)
-        end
+        local slot = held_slot(one.held, i)
+        correct(scope_of(scope + 1), limit_id, kind, slot, difference, limit, first, second, now)
       end
     end
   end

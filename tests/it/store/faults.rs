@@ -188,6 +188,48 @@ fn what_a_server_refuses_with_has_its_name_and_ends_with_it() {
     });
 }
 
+#[test]
+fn a_script_of_somebody_else_that_does_not_end_is_named_and_waited_out() {
+    local(async {
+        let server = Server::start_as(Kind::Redis7, &["--lua-time-limit", "10"]);
+        let (redis, _) = strict(&server);
+        recovers(&redis).await;
+        let mut other = server.connect();
+        let endless = std::thread::spawn(move || {
+            redis::cmd("EVAL").arg("while true do end").arg(0).query::<()>(&mut other)
+        });
+        assert_eq!(refused(&redis).await, "BUSY");
+        let () = server.ask(&["SCRIPT", "KILL"]);
+        assert!(recovers(&redis).await < RECOVERY);
+        assert!(endless.join().expect("it does not panic").is_err());
+    });
+}
+
+#[test]
+fn a_right_that_is_missing_and_a_key_of_another_kind_are_reported_and_open_no_breaker() {
+    local(async {
+        let server = Server::start();
+        let (redis, prefix) = strict(&server);
+        recovers(&redis).await;
+        let () = server.ask(&["SET", &format!("{prefix}:v1:{{t:other}}:scope:tenant"), "x"]);
+        for _ in 0..5 {
+            let mut other = admit(&[(window(10), 1)]);
+            other.tag = "t:other".into();
+            let error = redis.admit(&other).await.expect_err("it is a string");
+            assert!(
+                matches!(&error, Error::Refused { code, .. } if code == "WRONGTYPE"),
+                "{error:?}"
+            );
+        }
+        assert!(redis.is_up("t:acme"));
+        let () = server.ask(&["ACL", "SETUSER", "default", "-zadd"]);
+        for _ in 0..5 {
+            assert_eq!(refused(&redis).await, "NOPERM");
+        }
+        assert!(redis.is_up("t:acme"));
+    });
+}
+
 /// The code of the refusal that comes.
 async fn refused(redis: &Redis) -> String {
     let start = Instant::now();

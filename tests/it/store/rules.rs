@@ -1,8 +1,10 @@
 //! The rules of limits as Redis carries them out: each on its own, on a clock of the test's.
 
-use flotilla::policy::limit::{Refusal, Verdict};
+use flotilla::policy::limit::{Applied, Batch, Bill, Counts, Origin, Refusal, Row, Verdict};
 
-use super::world::{World, admit, bucket, budget, local, permits, window};
+use super::world::{
+    LEASE, START, TAG, World, admit, bucket, budget, local, permits, settle, window,
+};
 use crate::support::redis::{Kind, shared};
 
 fn refused(charge: usize, wait_ms: Option<u64>, left: u64) -> Verdict {
@@ -86,6 +88,57 @@ fn keys_live_as_long_as_their_longest_limit_and_not_for_ever() {
             };
             assert!(ttl > least && ttl <= most, "{key}: {ttl}");
         }
+    });
+}
+
+#[test]
+fn a_truth_that_comes_the_next_day_goes_back_to_the_hour_of_the_estimate() {
+    local(async {
+        let world = World::on(shared(Kind::Redis7));
+        let name = |name: &str| std::sync::Arc::<str>::from(name);
+        let row = Row { key: name("a"), pool: name("p"), target: name("t"), model: name("m") };
+        let estimate = Counts { requests: 1, output_tokens: 40, ..Counts::default() };
+        let mut lost = admit(&[(window(100), 40)]);
+        lost.bill = Some(Bill { row: row.clone(), estimate });
+        world.admit(&lost).await;
+        world.at(LEASE);
+        let lapsed = world.redis.lapsed(TAG, 10).await.expect("an answer").remove(0);
+        assert_eq!((lapsed.id, &lapsed.bill), (lost.id, &lost.bill));
+        let mut swept = settle(&lost, &[0]);
+        swept.origin = Origin::Lapsed;
+        assert_eq!(world.apply(1, swept).await, Applied::Now);
+        let hour = START / 3_600_000;
+        let usage = world.redis.usage(TAG, hour).await.expect("an answer");
+        assert_eq!(usage, [(row.clone(), estimate.of_lost_node())]);
+        // Thirteen hours later it is another day, and the node that was only cut off is back.
+        world.at(13 * 3_600_000);
+        assert_eq!(world.apply(2, settle(&lost, &[55])).await, Applied::Now);
+        let usage = world.redis.usage(TAG, hour).await.expect("an answer");
+        assert_eq!(usage, [(row, Counts::default())]);
+        assert_eq!(world.used(window(100)).await, 15, "more than reserved counts now");
+        assert_eq!(world.apply(3, settle(&lost, &[99])).await, Applied::Now);
+        assert_eq!(world.used(window(100)).await, 15, "a second truth is none");
+    });
+}
+
+#[test]
+fn an_hour_of_a_tag_has_ten_thousand_rows_and_one_for_the_others() {
+    local(async {
+        let world = World::on(shared(Kind::Redis7));
+        let hour = START / 3_600_000;
+        let one = Counts { requests: 1, ..Counts::default() };
+        let name = |name: String| std::sync::Arc::<str>::from(name);
+        let row = |i| Row { key: name(format!("key-{i}")), ..Row::default() };
+        for (number, rows) in [(1, 0..6_000), (2, 4_000..10_003)] {
+            let usage = rows.map(|i| (hour, row(i), one)).collect();
+            let batch = Batch { tag: TAG.into(), incarnation: 1, number, settles: vec![], usage };
+            assert_eq!(world.redis.apply(&batch).await, Ok(Applied::Now));
+        }
+        let usage = world.redis.usage(TAG, hour).await.expect("an answer");
+        assert_eq!(usage.len(), 10_001);
+        let of =
+            |row: &Row| usage.iter().find(|(known, _)| known == row).map(|(_, one)| one.requests);
+        assert_eq!((of(&row(5_000)), of(&row(1)), of(&Row::other())), (Some(2), Some(1), Some(3)));
     });
 }
 
