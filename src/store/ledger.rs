@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
+use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::link::{Away, Commands};
@@ -30,8 +31,6 @@ use leases::Leases;
 
 /// Commands under way at once, on one connection.
 const AT_ONCE: usize = 64;
-/// The longest that one attempt waits for what another one gave back.
-const FLUSHED: Duration = Duration::from_millis(100);
 
 /// What is told about an attempt that is over: its truth, its usage, or both.
 #[derive(Debug)]
@@ -65,6 +64,8 @@ pub struct LedgerConfig {
     pub lease_ttl: Duration,
     /// For how long an admission that was given up may still be executed.
     pub given_up: Duration,
+    /// The longest that one attempt waits for what another one gave back.
+    pub flushed: Duration,
 }
 
 /// The queue and its thread. Dropped, the thread ends at once; what is still queued is lost, so
@@ -114,7 +115,10 @@ impl Ledger {
         let shared = Arc::new(Shared::new(config, metrics));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let on_thread = Arc::clone(&shared);
-        let serve = move || runtime.block_on(async move { on_thread.run(&link()).await });
+        let serve = move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, async move { on_thread.run(&link()).await });
+        };
         thread::Builder::new().name("ledger".into()).spawn(serve)?;
         Ok(Self { shared })
     }
@@ -143,7 +147,8 @@ impl Ledger {
             ticket
         };
         self.shared.wake.notify_one();
-        self.shared.until(Instant::now() + FLUSHED, |book| book.is_done(tag, ticket)).await;
+        let deadline = Instant::now() + self.shared.config.flushed;
+        self.shared.until(deadline, |book| book.is_done(tag, ticket)).await;
     }
 
     /// These leases go on until they are `closed`.

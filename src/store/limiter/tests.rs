@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::{Config, Permits, Topped, Used};
+use super::super::{Config, Permits, Topped, Used, connection, redis};
 use super::*;
 use crate::domain::{AttemptId, RequestId};
 use crate::policy::limit::{Charge, Holder, LimitId, Metric, Rule};
@@ -175,6 +175,15 @@ async fn a_budget_of_another_period_is_told_with_the_stores_time() {
 }
 
 #[tokio::test]
+async fn where_nothing_is_asked_nothing_is_held() {
+    let (metrics, limiter) = node();
+    let nothing = limiter.admit(Vec::new()).await.expect("no limit refuses");
+    assert!(nothing.admits().is_empty() && nothing.left().is_empty());
+    drop(nothing);
+    assert!(metrics.render().contains("flotilla_limit_reservations 0"));
+}
+
+#[tokio::test]
 async fn usage_without_a_reservation_is_recorded_too() {
     let (_metrics, limiter) = node();
     let counts = Counts { requests: 1, errors: 1, ..Counts::default() };
@@ -230,19 +239,16 @@ fn workers_on_threads_never_admit_more_than_the_limit() {
 
 #[test]
 fn a_config_shows_no_password() {
-    let config = Config {
-        url: Some(crate::domain::Secret::new("redis://:canary@host".into())),
-        prefix: "flotilla".into(),
-        deadline: Duration::from_millis(50),
-        tls_ca: None,
-        tls_cert: None,
-        tls_key: None,
-        lease_ttl: Duration::from_secs(10),
-        tick: Duration::from_millis(250),
-        node_ttl: Duration::from_millis(2_500),
-        incarnation: 1,
-        node: "node".into(),
-        state_dir: None,
+    let url = |url: &str| {
+        let url = crate::domain::Secret::new(url.into());
+        let tls = connection::Tls::default();
+        let connection = connection::Config { url, tls, deadline: Duration::from_millis(50) };
+        let (lease_ttl, usage_ttl) = (Duration::from_secs(10), Duration::from_secs(60));
+        let shape = redis::Shape { prefix: "flotilla".into(), lease_ttl, usage_ttl };
+        Config { connection, shape, incarnation: 1 }
     };
-    assert!(!format!("{config:?}").contains("canary"));
+    assert!(!format!("{:?}", url("redis://:canary@host")).contains("canary"));
+    let refused = Store::redis(url("http://:canary@host"), Default::default());
+    let error = refused.expect_err("no scheme of ours");
+    assert!(!format!("{error} {error:?}").contains("canary"));
 }
