@@ -167,6 +167,7 @@ fn store(settings: &Settings, metrics: &Metrics) -> Result<Arc<Store>, StartErro
         connection: ConnectionConfig { url: redis.url.expose(), tls, deadline: redis.deadline },
         shape: Shape { prefix: redis.prefix.clone(), lease_ttl: *lease_ttl, usage_ttl: USAGE_TTL },
         incarnation: Random::new().next_u64(),
+        membership: None,
     };
     Ok(Store::redis(config, metrics.store())?)
 }
