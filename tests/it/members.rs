@@ -18,7 +18,7 @@ use crate::store::world::{admit, config, local, shape, window};
 use crate::support::client::{Client, Response, ask, ask_chat, chat, get, post};
 use crate::support::node::{Node, metric};
 use crate::support::process::Process;
-use crate::support::redis::{Kind, Server, prefix, shared};
+use crate::support::redis::{Cluster, Kind, Server, prefix, shared};
 use crate::support::wall::{Gate, Script, Wall};
 
 const ANSWER: &str = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"aye"},"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}"#;
@@ -70,7 +70,7 @@ limits:
         self.node_with(&[])
     }
 
-    fn node_with(&self, more: &[(&'static str, &'static str)]) -> Node {
+    fn node_with(&self, more: &[(&str, &str)]) -> Node {
         let env = self.env();
         let env = env.iter().map(|(name, value)| (*name, value.as_str()));
         let env: Vec<_> = env.chain(more.iter().copied()).collect();
@@ -325,6 +325,24 @@ async fn nodes_count_each_other_and_one_that_drains_is_gone_at_once() {
     let description: serde_json::Value =
         serde_json::from_str(&description[0]).expect("one object each");
     assert_eq!((&description["state"], &description["schema"]), (&"serving".into(), &1.into()));
+}
+
+#[tokio::test]
+async fn nodes_on_a_cluster_are_one_fleet() {
+    let wall = Wall::always(Script::json(200, ANSWER));
+    let cluster = Cluster::start().await;
+    let (rig, url) = (Rig::new(&cluster.0[0], &wall), cluster.url());
+    let settings = [("FLOTILLA_REDIS_URL", url.as_str()), ("FLOTILLA_REDIS_DEADLINE", "500ms")];
+    let (lost, node) = (rig.node_with(&settings), rig.node_with(&settings));
+    for member in [&lost, &node] {
+        until(async || member.metric("flotilla_fleet_nodes"), |nodes| *nodes > 1.5).await;
+        assert_eq!(member.metric("flotilla_schema_version"), 1.0);
+    }
+    assert_eq!(ask_chat(lost.data, "p", false).await.status, 200);
+    // It ends without a word.
+    drop(lost);
+    until(async || node.metric("flotilla_forgotten_nodes_total"), |nodes| *nodes > 0.5).await;
+    assert_eq!(node.metric("flotilla_fleet_nodes"), 1.0);
 }
 
 #[tokio::test]
