@@ -1,11 +1,12 @@
---[[ forget: a node that left, or that is lost and whose tags are swept, is listed no more. One that
-ticked again in between stays.
+--[[ forget: tags of a lost node that are swept are listed no more, and with the last of them the
+node is not either; a node that leaves takes itself off. One that ticked again in between stays.
   KEYS[1]  zset    nodes             member incarnation, score expiry ms; TTL 7 days
   KEYS[2]  hash    descriptions      incarnation -> its description; TTL 7 days
   KEYS[3]  set     tags              the tags that this incarnation used; TTL 7 days
   ARGV[1]  bytes   head              deadline ms (6), whether it says so itself 0..1 (1)
   ARGV[2]  bytes   incarnation       16 hex digits
-  Returns  {0 forgotten, now}, {2 it lives, now} or {3 late, now}
+  ARGV[3+] bytes   tag               swept
+  Returns  {0, now, tags left}: none left, it is forgotten; {2 it lives, now} or {3 late, now}
   Cost     O(log nodes + tags)
 ]]
 --- @include "status"
@@ -16,7 +17,11 @@ local now = now_ms()
 if now > deadline then return {LATE, now} end
 local expiry = call('ZSCORE', nodes, ARGV[2])
 if itself == 0 and expiry and tonumber(expiry) > now then return {REFUSED, now} end
-call('ZREM', nodes, ARGV[2])
-call('HDEL', descriptions, ARGV[2])
-call('DEL', tags)
-return {OK, now}
+for i = 3, #ARGV do call('SREM', tags, ARGV[i]) end
+local left = itself == 1 and 0 or call('SCARD', tags)
+if left == 0 then
+  call('ZREM', nodes, ARGV[2])
+  call('HDEL', descriptions, ARGV[2])
+  call('DEL', tags)
+end
+return {OK, now, left}

@@ -1,6 +1,8 @@
 //! The composition root: builds a node from its settings, runs it, and lets it leave.
 
 mod collector;
+mod member;
+mod migrate;
 mod run;
 mod start;
 
@@ -16,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::Phase;
 use crate::fleet::drain::{self, Drained};
 use crate::proxy::Shared;
+use member::Member;
 
+pub use member::MemberError;
+pub use migrate::migrate;
 pub use run::{Failure, serve, simulate};
 pub use start::StartError;
 
@@ -47,6 +52,7 @@ pub struct Node {
     aside: Vec<Running>,
     stop_watch: CancellationToken,
     watch: Option<JoinHandle<()>>,
+    member: Option<Member>,
 }
 
 /// A server and the task that runs it.
@@ -103,6 +109,11 @@ impl Node {
         let left = self.shared.store.close(LAST_BATCHES).await;
         if left > 0 {
             tracing::warn!(left, "the store did not take the last usage of this node");
+        }
+        if let Some(member) = self.member {
+            // What could not be given back is swept by the others, as of a lost node.
+            let held = left > 0 || self.shared.lifecycle.in_flight() > 0;
+            member.leave(graceful && !held).await;
         }
         // The exporter blocks while it ends, so it does on a thread without a runtime.
         let traces = self.shared.traces.clone();

@@ -13,6 +13,8 @@ use crate::config::SETTINGS_REFERENCE;
 
 /// Done.
 pub const DONE: u8 = 0;
+/// Refused: not now, or not without something else.
+pub const REFUSED: u8 = 1;
 /// Settings, a document or the command line are wrong.
 pub const BAD_INPUT: u8 = 64;
 /// A port cannot be bound, or something that is needed cannot be reached.
@@ -50,6 +52,16 @@ pub enum Command {
         /// The document: .yaml, .yml, .json or .toml.
         file: PathBuf,
         /// Write one JSON object to the standard output instead, for machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring the keys in Redis to the shape that this build writes.
+    ///
+    /// Goes straight to FLOTILLA_REDIS_URL, and may be run at any time and as often as one likes.
+    /// Nodes do the same when they start. Prints what it did; exit code 1 where a migration waits
+    /// until older nodes are gone, 64 where the keys are newer than this build.
+    Migrate {
+        /// Write one JSON object instead, for machines.
         #[arg(long)]
         json: bool,
     },

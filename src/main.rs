@@ -22,6 +22,10 @@ fn main() -> ExitCode {
                 Err(_) => ExitCode::FAILURE,
             }
         }
+        Command::Migrate { json } => match app::migrate(&env, json, &mut out) {
+            Ok(code) => ExitCode::from(code),
+            Err(failure) => end(Err(failure), &mut err),
+        },
         Command::Serve => end(app::serve(&env), &mut err),
         Command::Sim => end(app::simulate(&env), &mut err),
     }

@@ -6,9 +6,11 @@
 
 pub mod breaker;
 mod clock;
+mod cold;
 mod command;
 mod config;
 pub mod connection;
+pub mod description;
 mod endpoint;
 mod fault;
 mod keys;
@@ -17,20 +19,25 @@ mod limiter;
 mod link;
 mod local;
 mod master_clock;
+pub mod membership;
+pub mod migrate;
 pub mod redis;
 mod reservation;
+pub mod schema;
 pub mod script;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::redis::Redis;
 use crate::domain::AttemptId;
 use crate::policy::limit::{Admit, Counts, Row, Rule, Standing};
 use crate::telemetry::StoreMetrics;
 use endpoint::Endpoint;
 use ledger::{Entry, Haste, Ledger, LedgerConfig};
 use link::Link;
+use membership::Membership;
 
 pub use clock::Clock;
 pub use config::Config;
@@ -110,12 +117,15 @@ impl Store {
     }
 
     /// The time by which limits are counted and periods are found, in milliseconds of Unix time.
-    /// It never steps.
+    /// In this process it never steps; in a fleet it is Redis's, once a tick has told it.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         match &self.backend {
             Backend::Local(local) => local.now(),
-            Backend::Redis(remote) => remote.clock.now(),
+            Backend::Redis(remote) => {
+                let told = remote.config.membership.as_ref().and_then(|place| place.now_ms());
+                told.unwrap_or_else(|| remote.clock.now())
+            }
         }
     }
 
@@ -176,6 +186,31 @@ impl Store {
             // Nothing waits.
             Backend::Local(_) => 0,
             Backend::Redis(remote) => remote.ledger.close(limit).await,
+        }
+    }
+
+    /// The node's place in its fleet, where it has one.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Arc<Membership>> {
+        match &self.backend {
+            Backend::Local(_) => None,
+            Backend::Redis(remote) => remote.config.membership.as_ref(),
+        }
+    }
+
+    /// Living nodes as last known, this one included: at least 1.
+    #[must_use]
+    pub fn live_nodes(&self) -> u32 {
+        self.membership().map_or(1, |membership| membership.live())
+    }
+
+    /// A way to Redis for what keeps this node in its fleet, made where it is used; none without a
+    /// Redis.
+    #[must_use]
+    pub fn link_of_fleet(&self) -> Option<Redis> {
+        match &self.backend {
+            Backend::Local(_) => None,
+            Backend::Redis(remote) => Some(remote.config.patient().open()),
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! None of them may ever slow a request down or hold anything of a prompt, an answer or a key.
 
+mod fleet;
 mod level;
 pub mod log;
 mod metrics;
@@ -9,6 +10,7 @@ mod series;
 mod store;
 mod trace;
 
+pub use fleet::FleetMetrics;
 pub use level::{Held, Level, UpstreamLevels};
 pub use metrics::Metrics;
 pub use store::StoreMetrics;

@@ -183,7 +183,7 @@ impl Admin {
             .collect();
         let body = json!({
             "node": &*self.shared.node,
-            "phase": probe::phase_text(phase),
+            "phase": phase.as_str(),
             "revision": snapshot.revision,
             "checksum": &*snapshot.checksum,
             "revision_age_seconds": self.shared.metrics.revision_age().map(|age| age.as_secs()),

@@ -4,16 +4,6 @@ use actix_http::StatusCode;
 
 use crate::domain::Phase;
 
-/// The phase as people and probes read it.
-pub(super) const fn phase_text(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Starting => "starting",
-        Phase::Serving => "serving",
-        Phase::Draining => "draining",
-        Phase::Ending => "ending",
-    }
-}
-
 /// `/readyz`: whether new requests should come here. `can_serve` says whether there is a provider
 /// that this node could ask.
 pub(super) const fn ready(phase: Phase, can_serve: bool) -> (StatusCode, &'static str) {

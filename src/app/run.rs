@@ -5,10 +5,11 @@ use std::net::TcpListener;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Node, StartError};
+use super::{MemberError, Node, StartError};
 use crate::cli;
 use crate::config::{Env, Fault, LogFormat, Settings};
 use crate::sim;
+use crate::store::migrate::MigrateError;
 use crate::telemetry::log::{self, Format};
 
 /// Why a process ends other than well.
@@ -20,6 +21,9 @@ pub enum Failure {
     /// The node does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The keys in Redis are not migrated.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     /// The log cannot be set up.
     #[error(transparent)]
     Log(#[from] log::LogError),
@@ -35,8 +39,13 @@ impl Failure {
         match self {
             Self::Settings(_)
             | Self::Log(_)
-            | Self::Start(StartError::Document(_) | StartError::Settings(_)) => cli::BAD_INPUT,
-            Self::Start(_) | Self::System(_) => cli::UNREACHABLE,
+            | Self::Migrate(MigrateError::TooNew(_) | MigrateError::Endpoint(_))
+            | Self::Start(
+                StartError::Document(_)
+                | StartError::Settings(_)
+                | StartError::Member(MemberError::TooNew(_)),
+            ) => cli::BAD_INPUT,
+            Self::Start(_) | Self::Migrate(_) | Self::System(_) => cli::UNREACHABLE,
         }
     }
 

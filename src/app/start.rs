@@ -13,6 +13,7 @@ use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::collector::Collector;
+use super::member::{self, Member, MemberError};
 use super::{Node, Running};
 use crate::api::{self, AdminConfig, DataConfig};
 use crate::config::{
@@ -23,8 +24,9 @@ use crate::fleet::config_watch::{self, Report};
 use crate::proxy::{self, Shared, Worker};
 use crate::sim;
 use crate::snapshot::Snapshot;
-use crate::store::connection::Config as ConnectionConfig;
+use crate::store::membership::Membership;
 use crate::store::redis::Shape;
+use crate::store::schema::{MIGRATIONS, Migration};
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{Metrics, TraceError, Traces};
 use crate::upstream::{self, TlsError, Upstream};
@@ -57,6 +59,9 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("cannot start the thread that exports traces")]
     Thread(#[source] io::Error),
+    /// The node may not join its fleet.
+    #[error(transparent)]
+    Member(#[from] MemberError),
     /// A port cannot be bound.
     #[error("cannot listen on {addr}; is another process there? set {setting}")]
     Listen {
@@ -75,12 +80,28 @@ impl Node {
     /// # Errors
     /// Nothing is bound where the settings or the document are wrong.
     pub fn start(settings: &Settings, env: &Env) -> Result<Self, StartError> {
+        Self::start_as(settings, env, MIGRATIONS)
+    }
+
+    /// The same, as a build that knows these migrations of the keys in Redis: so tests run builds
+    /// of the next version beside this one.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_as(
+        settings: &Settings,
+        env: &Env,
+        migrations: &'static [Migration],
+    ) -> Result<Self, StartError> {
         let mut loaded = configuration(settings, env, settings.sim_listen)?;
         let faults = config::exposure_faults(settings, &loaded.snapshot);
         if !faults.is_empty() {
             return Err(StartError::Settings(faults));
         }
         let tls = upstream::tls_config(None)?;
+        let metrics = Metrics::new();
+        let store = store(settings, &metrics)?;
+        let member = Member::start(settings, &store, metrics.fleet(), migrations)?;
         let mut aside = Vec::new();
         let sim = if settings.config.is_none() && config::needs_simulator(env) {
             let (listener, addr) = listen(settings.sim_listen, "FLOTILLA_SIM_LISTEN")?;
@@ -93,8 +114,6 @@ impl Node {
         };
         let (data_listener, data) = listen(settings.listen, "FLOTILLA_LISTEN")?;
         let (admin_listener, admin) = listen(settings.admin_listen, "FLOTILLA_ADMIN_LISTEN")?;
-        let metrics = Metrics::new();
-        let store = store(settings, &metrics)?;
         let shared = share(settings, loaded, metrics, store, traces(settings, &tls)?);
         let worker = {
             let shared = Arc::clone(&shared);
@@ -126,8 +145,22 @@ impl Node {
             actix_rt::spawn(watch_document(Arc::clone(&shared), watch, stop_watch.clone()))
         });
         shared.lifecycle.advance(Phase::Serving);
+        if let Some(member) = &member {
+            member.serves(&shared, data);
+        }
         let drain_limit = settings.drain_limit;
-        Ok(Self { data, admin, sim, shared, drain_limit, data_server, aside, stop_watch, watch })
+        Ok(Self {
+            data,
+            admin,
+            sim,
+            shared,
+            drain_limit,
+            data_server,
+            aside,
+            stop_watch,
+            watch,
+            member,
+        })
     }
 }
 
@@ -157,16 +190,16 @@ fn traces(settings: &Settings, tls: &Arc<ClientConfig>) -> Result<Traces, StartE
 
 /// The state of limits: in the Redis of the fleet, or in this process.
 fn store(settings: &Settings, metrics: &Metrics) -> Result<Arc<Store>, StartError> {
-    let StoreSettings { redis, lease_ttl, .. } = &settings.store;
-    let Some(redis) = redis else { return Ok(Store::standalone(metrics.store())) };
-    let identity = redis.tls_client.as_ref();
-    let identity =
-        identity.map(|client| (client.cert.clone(), client.key.expose().as_bytes().to_vec()));
-    let tls = store::Tls { ca: redis.tls_ca.clone(), identity };
+    let StoreSettings { redis, lease_ttl, node_ttl, .. } = &settings.store;
+    let (Some(redis), Some(connection)) = (redis, member::connection(settings)) else {
+        return Ok(Store::standalone(metrics.store()));
+    };
+    let incarnation = Random::new().next_u64();
     let config = store::Config {
-        connection: ConnectionConfig { url: redis.url.expose(), tls, deadline: redis.deadline },
+        connection,
         shape: Shape { prefix: redis.prefix.clone(), lease_ttl: *lease_ttl, usage_ttl: USAGE_TTL },
-        incarnation: Random::new().next_u64(),
+        incarnation,
+        membership: Some(Arc::new(Membership::new(incarnation, *node_ttl))),
     };
     Ok(Store::redis(config, metrics.store())?)
 }

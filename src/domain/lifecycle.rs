@@ -21,6 +21,19 @@ pub enum Phase {
     Ending,
 }
 
+impl Phase {
+    /// As people and probes read it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+            Self::Ending => "ending",
+        }
+    }
+}
+
 /// The node's life, shared by all of its parts.
 #[derive(Debug)]
 pub struct Lifecycle {

@@ -1,8 +1,10 @@
 //! What a store in Redis needs of the settings.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection;
+use super::membership::Membership;
 use super::redis::{Redis, Shape};
 
 /// How long calls may take that no request waits for.
@@ -17,6 +19,9 @@ pub struct Config {
     pub shape: Shape,
     /// Which run of a node this is: random.
     pub incarnation: u64,
+    /// The node's place in its fleet: nothing is touched before that says so. None: for tests of
+    /// the state alone.
+    pub membership: Option<Arc<Membership>>,
 }
 
 impl Config {
@@ -29,6 +34,11 @@ impl Config {
 
     /// A connection for this thread; called on its runtime.
     pub(super) fn open(&self) -> Redis {
-        Redis::open(&self.connection, &self.shape).expect("the settings were read at the start")
+        let redis = Redis::open(&self.connection, &self.shape);
+        let redis = redis.expect("the settings were read at the start");
+        match &self.membership {
+            Some(membership) => redis.of_node(Arc::clone(membership)),
+            None => redis,
+        }
     }
 }

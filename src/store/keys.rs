@@ -46,6 +46,21 @@ impl Keys {
         self.tag(FLEET).noun("descriptions")
     }
 
+    /// How often nodes ticked so far.
+    pub(crate) fn ticks(&self) -> String {
+        self.tag(FLEET).noun("ticks")
+    }
+
+    /// Which shape the keys have.
+    pub(crate) fn schema(&self) -> String {
+        self.tag(FLEET).noun("schema")
+    }
+
+    /// The lock of whoever changes that shape.
+    pub(crate) fn migrating(&self) -> String {
+        self.tag(FLEET).noun("migrating")
+    }
+
     /// The tags that a node uses.
     pub(crate) fn tags(&self, incarnation: u64) -> String {
         self.tag(FLEET).noun(&format!("tags:{}", incarnation_text(incarnation)))

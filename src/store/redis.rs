@@ -7,17 +7,19 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use redis::Value;
 
 use super::command::{Bytes, Status, admit, held, registry, renew, settle, standing};
 use super::connection::{Config, Connection, EndpointError, Error, TestClock};
 use super::keys::Keys;
 use super::link::{Away, Commands};
+use super::membership::{Change, Membership};
 use crate::policy::limit::{
     Admit, Applied, Batch, Counts, Lapsed, Renew, Row, Rule, Standing, TopUp, Verdict,
 };
 
-pub use super::command::registry::{Fleet, Tick};
+pub use super::command::registry::{Fleet, Lost, Tick};
 
 /// What an admission came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,7 @@ pub struct Redis {
     keys: Keys,
     lease_ttl_ms: u64,
     usage_ttl_ms: u64,
+    membership: Option<Arc<Membership>>,
 }
 
 /// What differs between fleets.
@@ -76,7 +79,15 @@ impl Redis {
             keys: Keys::new(&shape.prefix),
             lease_ttl_ms: ms(shape.lease_ttl),
             usage_ttl_ms: ms(shape.usage_ttl),
+            membership: None,
         }
+    }
+
+    /// The same, as a part of a node: the tags that it uses are listed in the registry, and nothing
+    /// is touched while the shape of the keys is not known to fit.
+    #[must_use]
+    pub fn of_node(self, membership: Arc<Membership>) -> Self {
+        Self { membership: Some(membership), ..self }
     }
 
     /// Whether the master of a tag is connected, and asked freely.
@@ -96,12 +107,18 @@ impl Redis {
     /// # Errors
     /// There is no verdict; in doubt, it may still be given until then.
     pub async fn admit(&self, admit: &Admit) -> Result<Admission, Error> {
+        let unlisted = self.uses(&admit.tag)?;
         let keys = self.keys.tag(&admit.tag);
         let now_ms = self.connection.learnt_ms(&keys.open()).await?;
         let lease_end_ms = now_ms + self.lease_ttl_ms;
         let mut call = admit::pack(&keys, admit, lease_end_ms)?;
-        let verdict = admit::read(&self.connection.run(&mut call).await?)?;
-        Ok(Admission { verdict, lease_end_ms })
+        let reply = if unlisted {
+            // Sent first, so on one master it is also done first.
+            join(Box::pin(self.list(&admit.tag)), self.connection.run(&mut call)).await.1
+        } else {
+            self.connection.run(&mut call).await
+        };
+        Ok(Admission { verdict: admit::read(&reply?)?, lease_end_ms })
     }
 
     /// An admission with a deadline of the caller's choice, in Redis time; for tests alone.
@@ -120,6 +137,7 @@ impl Redis {
     /// # Errors
     /// There is no verdict; in doubt, it may still be given until then.
     pub async fn top_up(&self, more: &TopUp) -> Result<Verdict, Error> {
+        self.may_touch()?;
         let mut call = admit::pack_top_up(&self.keys.tag(&more.tag), more)?;
         admit::read(&self.connection.run(&mut call).await?)
     }
@@ -129,6 +147,7 @@ impl Redis {
     /// # Errors
     /// Nobody knows whether it was applied: the same batch is sent again.
     pub async fn apply(&self, batch: &Batch) -> Result<Applied, Error> {
+        self.may_touch()?;
         let keys = self.keys.tag(&batch.tag);
         let mut hours = Vec::new();
         loop {
@@ -150,7 +169,11 @@ impl Redis {
     ///
     /// # Errors
     /// They may end as they were.
-    pub async fn renew(&self, tag: &str, leases: &[Renew]) -> Result<u64, Error> {
+    pub async fn renew(&self, tag: &Arc<str>, leases: &[Renew]) -> Result<u64, Error> {
+        // What is renewed is used, for the list of tags too.
+        if self.uses(tag)? {
+            self.list(tag).await;
+        }
         let keys = self.keys.tag(tag);
         let now_ms = self.connection.learnt_ms(&keys.open()).await?;
         let lease_end_ms = now_ms + self.lease_ttl_ms;
@@ -168,7 +191,7 @@ impl Redis {
     /// There is no answer.
     pub async fn lapsed(&self, tag: &str, limit: usize) -> Result<Vec<Lapsed>, Error> {
         let mut call = renew::pack_lapsed(&self.keys.tag(tag), limit);
-        renew::read_lapsed(&self.connection.run(&mut call).await?)
+        Ok(renew::read_lapsed(&self.connection.run(&mut call).await?))
     }
 
     /// How limits stand, each named by its scope and rule.
@@ -205,27 +228,63 @@ impl Redis {
         fields.chunks_exact(2).map(|pair| read(pair).ok_or(Error::Reply)).collect()
     }
 
-    /// A node's heartbeat.
+    /// A node's heartbeat. What it learns goes to the membership too, where there is one.
     ///
     /// # Errors
     /// There is no answer.
     pub async fn tick(&self, tick: &Tick) -> Result<Fleet, Error> {
         let reply = self.connection.run(&mut registry::pack_tick(&self.keys, tick)).await?;
-        match reply.status {
-            Status::Ok => registry::read_tick(&reply),
-            Status::Late => Err(Error::Away),
-            _ => Err(Error::Reply),
+        let fleet = match reply.status {
+            Status::Ok => registry::read_tick(&reply)?,
+            Status::Late => return Err(Error::Away),
+            _ => return Err(Error::Reply),
+        };
+        if let Some(membership) = &self.membership {
+            let now_ms = self.connection.now_ms(&self.keys.nodes()).unwrap_or(fleet.now_ms);
+            membership.ticked(fleet.live, fleet.rank, now_ms);
+            if fleet.fresh {
+                membership.relist();
+            }
+            let Tick { gone, begun, .. } = tick.clone();
+            membership.acknowledge(&Change { gone, begun });
+        }
+        Ok(fleet)
+    }
+
+    /// Whether the keys may be touched.
+    fn may_touch(&self) -> Result<(), Error> {
+        match &self.membership {
+            Some(membership) if !membership.may_touch() => Err(Error::Away),
+            _ => Ok(()),
         }
     }
 
-    /// The tags that a node used; to be swept when it is lost.
+    /// Notes that a tag is used. True: the registry does not know so yet.
+    fn uses(&self, tag: &Arc<str>) -> Result<bool, Error> {
+        self.may_touch()?;
+        Ok(self.membership.as_ref().is_some_and(|membership| membership.uses(tag)))
+    }
+
+    /// Lists a tag that this node begins to use. Where that fails, the next tick does it.
+    async fn list(&self, tag: &Arc<str>) {
+        let Some(membership) = &self.membership else { return };
+        let node_ttl_ms = u64::try_from(membership.node_ttl().as_millis()).unwrap_or(u64::MAX);
+        let incarnation = membership.incarnation();
+        let begun = vec![Arc::clone(tag)];
+        let tick = Tick { incarnation, node_ttl_ms, begun, ..Tick::default() };
+        if let Err(error) = self.tick(&tick).await {
+            tracing::debug!(%error, "a tag is not listed yet");
+        }
+    }
+
+    /// Some of the tags that a node used; all of them are to be swept when it is lost.
     ///
     /// # Errors
     /// There is no answer.
-    pub async fn tags(&self, incarnation: u64) -> Result<Vec<Arc<str>>, Error> {
+    pub async fn tags(&self, incarnation: u64, most: usize) -> Result<Vec<Arc<str>>, Error> {
         let key = self.keys.tags(incarnation);
-        let mut command = redis::cmd("SMEMBERS");
-        command.arg(&key);
+        let mut command = redis::cmd("SRANDMEMBER");
+        command.arg(&key).arg(most);
         let (Value::Array(tags) | Value::Set(tags)) = self.connection.read(&key, &command).await?
         else {
             return Err(Error::Reply);
@@ -237,16 +296,30 @@ impl Redis {
         tags.iter().map(|tag| read(tag).ok_or(Error::Reply)).collect()
     }
 
-    /// Takes a node off the registry: one that leaves (`itself`), or one whose tags are swept. False
-    /// where it ticked again in between.
+    /// Takes tags of a lost node off the registry, and with the last of them the node itself.
+    /// Answers how many are left; none where it ticked again in between.
     ///
     /// # Errors
     /// There is no answer.
-    pub async fn forget(&self, incarnation: u64, itself: bool) -> Result<bool, Error> {
-        let mut call = registry::pack_forget(&self.keys, incarnation, itself);
+    pub async fn forget(&self, incarnation: u64, swept: &[Arc<str>]) -> Result<Option<u64>, Error> {
+        let mut call = registry::pack_forget(&self.keys, incarnation, false, swept);
+        let reply = self.connection.run(&mut call).await?;
+        match reply.status {
+            Status::Ok => Ok(reply.numbers()?.first().copied()),
+            Status::Refused => Ok(None),
+            Status::Late => Err(Error::Away),
+            _ => Err(Error::Reply),
+        }
+    }
+
+    /// Takes a node off the registry that leaves, by its own word.
+    ///
+    /// # Errors
+    /// It may be listed until it counts as lost, and is then swept as one.
+    pub async fn leave(&self, incarnation: u64) -> Result<(), Error> {
+        let mut call = registry::pack_forget(&self.keys, incarnation, true, &[]);
         match self.connection.run(&mut call).await?.status {
-            Status::Ok => Ok(true),
-            Status::Refused => Ok(false),
+            Status::Ok => Ok(()),
             Status::Late => Err(Error::Away),
             _ => Err(Error::Reply),
         }

@@ -1,5 +1,5 @@
 //! Every metric of the node: its name, its labels and what it means, in one place; those of the
-//! store are in `store` beside it.
+//! store are in `store` beside it, those of the fleet in `fleet`.
 //!
 //! Names are `flotilla_<what>_<unit>`; the encoder adds `_total` to counters. A label is either
 //! from a fixed set in the code or a name from the configuration: what a client sends, such as an
@@ -18,6 +18,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::fleet::FleetMetrics;
 use super::level::{Level, UpstreamLevels};
 use super::log;
 use super::series::{Name, Names, Series};
@@ -55,6 +56,7 @@ pub struct Metrics {
     reloads: Series<OutcomeLabels, Counter>,
     revision: Gauge,
     store: StoreMetrics,
+    fleet: FleetMetrics,
     refusals: Series<LimitLabels, Counter>,
     loaded: Mutex<Option<Instant>>,
 }
@@ -178,6 +180,7 @@ impl Metrics {
         let reloads = Series::new(Counter::default);
         let revision = Gauge::default();
         let store = StoreMetrics::default();
+        let fleet = FleetMetrics::default();
         let refusals = Series::new(Counter::default);
 
         let r = &mut registry;
@@ -242,6 +245,7 @@ impl Metrics {
             refusals.clone(),
         );
         store.register(r);
+        fleet.register(r);
         r.register_collector(Box::new(LogLines));
 
         Self {
@@ -263,6 +267,7 @@ impl Metrics {
             reloads,
             revision,
             store,
+            fleet,
             refusals,
             loaded: Mutex::new(None),
         }
@@ -371,6 +376,12 @@ impl Metrics {
         }
     }
 
+    /// What keeps the node in its fleet counts.
+    #[must_use]
+    pub fn fleet(&self) -> FleetMetrics {
+        self.fleet.clone()
+    }
+
     /// What the store of limits counts.
     #[must_use]
     pub fn store(&self) -> StoreMetrics {
@@ -457,6 +468,14 @@ mod tests {
         store.queued(5);
         store.dropped(1);
         store.batch("applied");
+        let fleet = metrics.fleet();
+        fleet.ticked(3, 7);
+        fleet.not_ticked();
+        fleet.schema(2, false);
+        fleet.clock_stepped(true);
+        fleet.writes_lost();
+        fleet.swept(4, true);
+        fleet.forgotten();
         let text = metrics.render();
         for line in [
             r#"flotilla_requests_total{endpoint="/chat/completions",pool="fast",outcome="ok",status="200"} 1"#,
@@ -483,6 +502,16 @@ mod tests {
             "flotilla_ledger_queued 5",
             "flotilla_ledger_dropped_total 1",
             r#"flotilla_ledger_batches_total{outcome="applied"} 1"#,
+            "flotilla_fleet_nodes 3",
+            "flotilla_fleet_tags 7",
+            r#"flotilla_ticks_total{outcome="ok"} 1"#,
+            r#"flotilla_ticks_total{outcome="failed"} 1"#,
+            "flotilla_schema_version 2",
+            "flotilla_schema_too_new 1",
+            r#"flotilla_redis_clock_steps_total{direction="forward"} 1"#,
+            "flotilla_redis_lost_writes_total 1",
+            r#"flotilla_swept_reservations_total{whose="lost_node"} 4"#,
+            "flotilla_forgotten_nodes_total 1",
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }

@@ -17,6 +17,8 @@ mod fuzz;
 mod levels;
 mod limits;
 mod listener;
+mod members;
+mod migrations;
 mod reload;
 mod retries;
 mod security;

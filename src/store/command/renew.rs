@@ -59,12 +59,12 @@ pub(crate) fn pack_lapsed(keys: &TagKeys, limit: usize) -> Call {
     }
 }
 
-/// Those members.
-pub(crate) fn read_lapsed(reply: &Reply) -> Result<Vec<Lapsed>, Error> {
+/// Those members. One that cannot be read was written by a newer node, which will sweep it.
+pub(crate) fn read_lapsed(reply: &Reply) -> Vec<Lapsed> {
     let pairs = reply.rest.chunks_exact(2);
     let read = |pair: &[Value]| match pair {
         [Value::BulkString(id), Value::BulkString(held)] => held::read(id, held),
         _ => None,
     };
-    pairs.map(|pair| read(pair).ok_or(Error::Reply)).collect()
+    pairs.filter_map(read).collect()
 }

@@ -60,8 +60,10 @@ fn calls() -> Vec<Call> {
     let tick = registry::Tick {
         incarnation: 1,
         node_ttl_ms: 2_500,
+        ranked: true,
         description: "{}".to_owned(),
-        tags: vec!["t:acme".into()],
+        gone: vec!["t:acme".into()],
+        begun: vec!["t:acme".into()],
     };
     vec![
         admit::pack(&tag, &admit, 1).expect("numbers are small"),
@@ -71,7 +73,7 @@ fn calls() -> Vec<Call> {
         renew::pack_lapsed(&tag, 10),
         standing::pack(&tag, &asked).expect("numbers are small"),
         registry::pack_tick(&keys, &tick),
-        registry::pack_forget(&keys, 1, true),
+        registry::pack_forget(&keys, 1, true, &["t:acme".into()]),
     ]
 }
 

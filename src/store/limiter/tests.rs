@@ -240,6 +240,7 @@ fn a_config_shows_no_password() {
             usage_ttl: Duration::from_secs(10),
         },
         incarnation: 1,
+        membership: None,
     };
     assert!(!format!("{config:?}").contains("canary"));
 }

@@ -30,6 +30,7 @@ fn node(url: &str, prefix: &str, deadline: Duration) -> Limiter {
             usage_ttl: Duration::from_secs(3_600),
         },
         incarnation: Random::new().next_u64(),
+        membership: None,
     };
     Limiter::new(&Store::redis(config, StoreMetrics::default()).expect("a good URL"))
 }

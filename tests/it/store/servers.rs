@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flotilla::domain::Secret;
 use flotilla::policy::limit::{Applied, Batch, Verdict};
 use flotilla::store::connection::{Config, Tls};
-use flotilla::store::redis::{Redis, Shape, Tick};
+use flotilla::store::redis::{Lost, Redis, Shape, Tick};
 
 use super::world::{admit, budget_now, config, local, permits, settle, shape, window};
 use crate::support::redis::{Cluster, Kind, Server, prefix, shared};
@@ -74,7 +74,7 @@ fn every_master_of_a_cluster_decides_for_its_own_tags() {
 }
 
 #[test]
-fn nodes_are_registered_counted_lost_and_forgotten() {
+fn nodes_are_registered_counted_lost_swept_and_forgotten() {
     local(async {
         for kind in [Kind::Redis7, Kind::Redis6, Kind::Valkey9] {
             let server = shared(kind);
@@ -86,26 +86,39 @@ fn nodes_are_registered_counted_lost_and_forgotten() {
             set(0);
             let redis = Redis::open_with_clock(&config(&server.url()), &shape, clock.clone());
             let redis = redis.expect("a good URL");
-            let tick = |incarnation, tags: &[&str]| Tick {
+            let tags = |tags: &[&str]| tags.iter().map(|tag| Arc::from(*tag)).collect::<Vec<_>>();
+            let tick = |incarnation, gone: &[&str], begun: &[&str]| Tick {
                 incarnation,
                 node_ttl_ms: 2_500,
+                ranked: incarnation != 3,
                 description: format!("{{\"node\":\"n{incarnation}\"}}"),
-                tags: tags.iter().map(|tag| Arc::from(*tag)).collect(),
+                gone: tags(gone),
+                begun: tags(begun),
             };
-            assert_eq!(redis.tick(&tick(1, &["t:a"])).await.expect("an answer").live, 1);
-            let fleet = redis.tick(&tick(2, &["t:a", "t:b"])).await.expect("an answer");
-            assert_eq!((fleet.live, fleet.now_ms), (2, 1_800_000_000_000));
+            let fleet = redis.tick(&tick(1, &[], &["t:a"])).await.expect("an answer");
+            assert_eq!((fleet.live, fleet.fresh, fleet.ticks, fleet.schema), (1, true, 1, None));
+            assert_eq!(fleet.rank, Some(0));
+            let fleet = redis.tick(&tick(2, &[], &["t:a", "t:b", "t:c"])).await.expect("an answer");
+            assert_eq!((fleet.live, fleet.now_ms, fleet.ticks), (2, 1_800_000_000_000, 2));
+            let fleet = redis.tick(&tick(2, &["t:c", "t:b"], &["t:b"])).await.expect("an answer");
+            assert_eq!((fleet.fresh, fleet.rank), (false, Some(1)));
             set(2_500);
-            let fleet = redis.tick(&tick(1, &["t:c"])).await.expect("an answer");
-            assert_eq!((fleet.live, fleet.lost), (1, vec![2]));
-            let mut tags = redis.tags(2).await.expect("an answer");
-            tags.sort();
-            assert_eq!(tags, ["t:a".into(), "t:b".into()] as [Arc<str>; 2]);
-            assert_eq!(redis.forget(1, false).await, Ok(false), "it lives");
-            assert_eq!(redis.forget(2, false).await, Ok(true));
-            assert_eq!(redis.tags(2).await.expect("an answer").len(), 0);
-            assert_eq!(redis.forget(1, true).await, Ok(true));
-            assert_eq!(redis.tick(&tick(3, &[])).await.expect("an answer").live, 1);
+            let fleet = redis.tick(&tick(1, &[], &[])).await.expect("an answer");
+            let lost = Lost { incarnation: 2, since_ms: 1_800_000_002_500 };
+            assert_eq!((fleet.live, fleet.lost), (1, vec![lost]));
+            let mut listed = redis.tags(2, 10).await.expect("an answer");
+            listed.sort();
+            assert_eq!(listed, tags(&["t:a", "t:b"]));
+            assert_eq!(redis.tags(2, 1).await.expect("an answer").len(), 1);
+            assert_eq!(redis.forget(1, &[]).await, Ok(None), "it lives");
+            assert_eq!(redis.forget(2, &tags(&["t:a"])).await, Ok(Some(1)));
+            assert_eq!(redis.forget(2, &tags(&["t:b"])).await, Ok(Some(0)));
+            let fleet = redis.tick(&tick(1, &[], &[])).await.expect("an answer");
+            assert_eq!(fleet.lost, []);
+            assert_eq!(redis.leave(1).await, Ok(()));
+            let fleet = redis.tick(&tick(3, &[], &[])).await.expect("an answer");
+            assert_eq!((fleet.live, fleet.rank), (1, None));
+            assert_eq!(redis.tags(1, 10).await, Ok(vec![]));
         }
     });
 }

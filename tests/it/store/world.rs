@@ -72,7 +72,7 @@ pub(crate) fn shape(prefix: &str) -> Shape {
 }
 
 /// Runs a test where connections can be kept.
-pub(super) fn local<T>(test: impl Future<Output = T>) -> T {
+pub(crate) fn local<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), test)
 }
@@ -99,7 +99,7 @@ pub(super) fn charge(scope: u8, rule: Rule, amount: u64) -> Charge {
     }
 }
 
-pub(super) fn window(limit: u64) -> Rule {
+pub(crate) fn window(limit: u64) -> Rule {
     rule(b"window00", Algorithm::Window { slot_ms: 1_000, slots: 60 }, limit)
 }
 
@@ -117,7 +117,7 @@ pub(super) fn permits(limit: u64) -> Rule {
 }
 
 /// A member's admission under limits of one scope.
-pub(super) fn admit(rules: &[(Rule, u64)]) -> Admit {
+pub(crate) fn admit(rules: &[(Rule, u64)]) -> Admit {
     Admit {
         tag: TAG.into(),
         id: id(),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use flotilla::app;
 use flotilla::config::{Env, Settings};
+use flotilla::store::schema::{MIGRATIONS, Migration};
 use tokio::sync::oneshot;
 
 /// A node that serves until it is dropped.
@@ -49,6 +50,15 @@ impl Node {
 
     /// A node with this document, and these settings and variables in its environment.
     pub(crate) fn with(document: &str, env: &[(&str, &str)]) -> Self {
+        Self::of_build(document, env, MIGRATIONS)
+    }
+
+    /// The same of a build that knows these migrations.
+    pub(crate) fn of_build(
+        document: &str,
+        env: &[(&str, &str)],
+        migrations: &'static [Migration],
+    ) -> Self {
         let path = scratch("fleet.yaml");
         let mut variables = vec![
             ("FLOTILLA_LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
@@ -69,7 +79,8 @@ impl Node {
         let thread = std::thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
                 let (settings, _) = Settings::load(&env).expect("the settings of a test are valid");
-                let node = app::Node::start(&settings, &env).expect("the node starts");
+                let node =
+                    app::Node::start_as(&settings, &env, migrations).expect("the node starts");
                 started.send((node.data, node.admin)).expect("the test waits for its node");
                 if let Ok(Stop::Drain) = stopped.await {
                     node.drain(settings.lame_duck).await;
