@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::{Cmd, RedisResult, Value};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -94,8 +95,7 @@ enum Tried {
 }
 
 impl Connection {
-    /// Begins to connect. Must be called on the runtime of its user, inside a `LocalSet` or an
-    /// actix worker.
+    /// Begins to connect. Must be called on the runtime of its user.
     ///
     /// # Errors
     /// The URL or the TLS files cannot be read.
@@ -119,7 +119,8 @@ impl Connection {
             scripts,
             test_clock: clock,
         });
-        let task = actix_rt::spawn(keep::keep(Arc::clone(&shared)));
+        // On the runtime of its user, whichever that is; it ends with the connection.
+        let task = Handle::current().spawn(keep::keep(Arc::clone(&shared)));
         Ok(Self { shared, task })
     }
 
