@@ -64,7 +64,8 @@ fn saturated(rule: &Rule, live: u32, from: u64, until: u64) -> Vec<u64> {
 
 /// The most that lies in any window.
 fn most_in_a_window(times: &[u64]) -> u64 {
-    let within = |from: u64| times.iter().filter(move |time| (from..from + WINDOW_MS).contains(time));
+    let within =
+        |from: u64| times.iter().filter(move |time| (from..from + WINDOW_MS).contains(time));
     times.iter().map(|from| within(*from).count() as u64).max().unwrap_or(0)
 }
 
@@ -92,8 +93,7 @@ fn saturated_buckets_stay_within_what_flows_back_and_their_bursts() {
         for (limit, burst) in [(1, 1), (5, 1), (5, 2), (7, 7), (8, 16), (20, 3), (20, 20)] {
             let rule = rule(Algorithm::Bucket { window_ms: WINDOW_MS, burst }, limit);
             let times = saturated(&rule, live, 1_000_000, 1_000_000 + 12 * WINDOW_MS);
-            let (seen, bound) =
-                (most_in_a_window(&times), most(Degraded::LocalShare, &rule, live));
+            let (seen, bound) = (most_in_a_window(&times), most(Degraded::LocalShare, &rule, live));
             assert!(seen <= bound, "{live} nodes, {limit}, burst {burst}: {seen} above {bound}");
             assert!(bound <= limit + burst + 1, "{live} nodes, {limit}, burst {burst}: {bound}");
             assert!(!times.is_empty());
@@ -122,11 +122,13 @@ fn every_node_has_its_turn_and_knows_how_long_it_waits() {
 
 #[test]
 fn permits_are_shared_and_a_few_go_around() {
-    let of = |limit, live, rank, now| {
-        match share(&rule(Algorithm::Permits, limit), Fleet { live, rank }, now) {
-            Share::Of(rule) => rule.limit,
-            Share::Later(_) => 0,
-        }
+    let of = |limit, live, rank, now| match share(
+        &rule(Algorithm::Permits, limit),
+        Fleet { live, rank },
+        now,
+    ) {
+        Share::Of(rule) => rule.limit,
+        Share::Later(_) => 0,
     };
     assert_eq!((0..4).map(|rank| of(10, 4, rank, 5)).sum::<u64>(), 8);
     for turn in 0..20 {
