@@ -13,6 +13,7 @@ mod degraded;
 mod endpoint;
 mod fault;
 mod keys;
+mod known;
 pub mod ledger;
 mod limiter;
 mod link;
@@ -27,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::AttemptId;
-use crate::policy::limit::share::Fleet;
-use crate::policy::limit::{Admit, Counts, Row, Rule, Standing};
+use crate::policy::limit::share::{self, Bound, Fleet, Share};
+use crate::policy::limit::{Admit, Counts, Degraded, Row, Rule, Standing};
 use crate::telemetry::StoreMetrics;
 use degraded::Alone;
 use endpoint::Endpoint;
@@ -71,6 +72,17 @@ struct Remote {
     ledger: Ledger,
     /// What is decided while it does not answer.
     alone: Alone,
+}
+
+/// What holds of a limit while the store does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IfAway {
+    /// The live nodes that were last known.
+    pub live: u32,
+    /// What this node may admit now under `local_share`.
+    pub share: u64,
+    /// What all of them may admit together under the limit's own rule.
+    pub bound: Bound,
 }
 
 /// Why a store in Redis cannot be begun. That it cannot be reached is none.
@@ -129,6 +141,18 @@ impl Store {
     #[must_use]
     pub fn live(&self) -> u32 {
         self.alone().map_or(1, |alone| alone.fleet().live)
+    }
+
+    /// What this node may admit now by itself of a limit that is shared, and what all nodes may
+    /// together, if the store is away. None where it cannot be: it is in this process.
+    #[must_use]
+    pub fn if_away(&self, policy: Degraded, rule: &Rule) -> Option<IfAway> {
+        let fleet = self.alone()?.fleet();
+        let share = match share::share(rule, fleet, self.now_ms()) {
+            Share::Of(rule) => rule.limit,
+            Share::Later(_) => 0,
+        };
+        Some(IfAway { live: fleet.live, share, bound: share::bound(policy, rule, fleet.live) })
     }
 
     /// What decides while the store does not answer; none where it is in this process.

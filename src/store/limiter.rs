@@ -3,6 +3,7 @@
 //! The tags are asked at the same time. If one refuses, what the others took is given back under
 //! the same id; until then they may refuse others for one round trip, and never admit too much.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use futures_util::future::join_all;
 use smallvec::SmallVec;
 
 use super::degraded::Not;
+use super::known::Known;
 use super::ledger::{Entry, Haste};
 use super::link::{Link, Silent};
 use super::reservation::{self, Part, Reservation};
@@ -24,6 +26,8 @@ pub struct Limiter(pub(super) Rc<Inner>);
 pub(super) struct Inner {
     pub(super) store: Arc<Store>,
     pub(super) link: Link,
+    /// Limits that have just refused.
+    known: RefCell<Known>,
 }
 
 /// Why an attempt is not admitted. Nothing is taken then.
@@ -61,7 +65,8 @@ impl Limiter {
     /// A limiter for the thread that it is made on.
     #[must_use]
     pub fn new(store: &Arc<Store>) -> Self {
-        Self(Rc::new(Inner { store: Arc::clone(store), link: store.link() }))
+        let (store, link) = (Arc::clone(store), store.link());
+        Self(Rc::new(Inner { store, link, known: RefCell::default() }))
     }
 
     /// The node's store.
@@ -80,6 +85,9 @@ impl Limiter {
     /// # Cancellation
     /// What was taken when the future is dropped is given back.
     pub async fn admit(&self, admits: Vec<Admit>) -> Result<Reservation, Denied> {
+        if let Some(denied) = self.0.known(&admits) {
+            return Err(denied);
+        }
         let mut admits = admits;
         for admit in &mut admits {
             // What is asked while no answer may come has to be taken back then, so it is a member.
@@ -150,6 +158,7 @@ impl Limiter {
             // The answer to an earlier copy of this command was lost.
             Verdict::Duplicate => Ok((Part::held(Origin::Member), Vec::new())),
             Verdict::Refused(refusal) => {
+                self.0.note(admit, refusal);
                 Err((Denied::Refused { admit: place, refusal }, Part::none()))
             }
             // `Late` is no verdict, and was sorted out where it came from.
@@ -187,6 +196,26 @@ impl Limiter {
 }
 
 impl Inner {
+    /// The refusal of a limit that is known to be over.
+    fn known(&self, admits: &[Admit]) -> Option<Denied> {
+        let known = self.known.borrow();
+        if known.is_empty() {
+            return None;
+        }
+        let now = self.store.now_ms();
+        let refused = |(place, admit): (usize, &Admit)| Some((place, known.refuses(admit, now)?));
+        let (admit, refusal) = admits.iter().enumerate().find_map(refused)?;
+        self.store.metrics.refused_locally();
+        Some(Denied::Refused { admit, refusal })
+    }
+
+    /// Remembers a refusal, where asking again is a way to go.
+    fn note(&self, admit: &Admit, refusal: Refusal) {
+        if matches!(self.link, Link::Redis(_)) {
+            self.known.borrow_mut().note(admit, refusal, self.store.now_ms());
+        }
+    }
+
     /// Asks one tag, unless leases that are held there have to be registered first.
     async fn ask(&self, admit: &Admit) -> Result<Verdict, Silent> {
         if self.store.is_shut(&admit.tag) {
