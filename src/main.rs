@@ -22,6 +22,10 @@ fn main() -> ExitCode {
                 Err(_) => ExitCode::FAILURE,
             }
         }
+        Command::Explain(asked) => match cli::explain(&asked, &env, &mut out, &mut err) {
+            Ok(code) => ExitCode::from(code),
+            Err(_) => ExitCode::FAILURE,
+        },
         Command::Serve => end(app::serve(&env), &mut err),
         Command::Sim => end(app::simulate(&env), &mut err),
     }

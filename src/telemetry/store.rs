@@ -24,8 +24,6 @@ pub struct StoreMetrics {
     degraded_admissions: Series<PolicyLabels, Counter>,
     degraded_denials: Series<PolicyLabels, Counter>,
     refused_locally: Counter,
-    spool_bytes: Gauge,
-    spool_faults: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,8 +55,6 @@ impl Default for StoreMetrics {
             degraded_admissions: Series::new(Counter::default),
             degraded_denials: Series::new(Counter::default),
             refused_locally: Counter::default(),
-            spool_bytes: Gauge::default(),
-            spool_faults: Counter::default(),
         }
     }
 }
@@ -119,16 +115,6 @@ impl StoreMetrics {
             "limit_refused_locally",
             "Refusals by a limit that was known to be over, without asking the store",
             self.refused_locally.clone(),
-        );
-        registry.register(
-            "usage_spool_bytes",
-            "Usage and settles on disk that the store has not acknowledged",
-            self.spool_bytes.clone(),
-        );
-        registry.register(
-            "usage_spool_faults",
-            "Writes to the spool that failed or found it full; what they held is in memory only",
-            self.spool_faults.clone(),
         );
     }
 
@@ -201,15 +187,5 @@ impl StoreMetrics {
     /// A limit that was known to be over refused.
     pub fn refused_locally(&self) {
         self.refused_locally.inc();
-    }
-
-    /// So much is on disk that the store has not acknowledged.
-    pub fn spooled(&self, bytes: u64) {
-        self.spool_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-    }
-
-    /// Something could not be written there.
-    pub fn spool_fault(&self) {
-        self.spool_faults.inc();
     }
 }
