@@ -1,13 +1,15 @@
 //! The command line: what is asked for, and the commands that need no running node.
 
 mod check;
+mod client;
+mod explain;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::SETTINGS_REFERENCE;
 
@@ -65,6 +67,33 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Explain what a node would decide about a request.
+    ///
+    /// Asks the node at FLOTILLA_ADMIN_URL with FLOTILLA_ADMIN_TOKEN.
+    Explain(Explain),
+}
+
+/// Which request is to be explained.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Explain {
+    /// Its limits: which apply, how they stand, and what holds while Redis is away.
+    #[arg(long, required = true)]
+    pub limits: bool,
+    /// The name of its key.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// The model that it asks for.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// The user that it names.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// The only target of interest.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Write one JSON object to the standard output instead, for machines.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Reads the command line. Help, the version and mistakes are written to `out` and `err`.
@@ -100,3 +129,4 @@ fn manual() -> String {
 }
 
 pub use check::check;
+pub use explain::explain;

@@ -26,6 +26,10 @@ fn main() -> ExitCode {
             Ok(code) => ExitCode::from(code),
             Err(failure) => end(Err(failure), &mut err),
         },
+        Command::Explain(asked) => match cli::explain(&asked, &env, &mut out, &mut err) {
+            Ok(code) => ExitCode::from(code),
+            Err(_) => ExitCode::FAILURE,
+        },
         Command::Serve => end(app::serve(&env), &mut err),
         Command::Sim => end(app::simulate(&env), &mut err),
     }

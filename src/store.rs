@@ -10,10 +10,13 @@ mod cold;
 mod command;
 mod config;
 pub mod connection;
+
+mod degraded;
 pub mod description;
 mod endpoint;
 mod fault;
 mod keys;
+mod known;
 pub mod ledger;
 mod limiter;
 mod link;
@@ -32,8 +35,10 @@ use std::time::Duration;
 
 use self::redis::Redis;
 use crate::domain::AttemptId;
-use crate::policy::limit::{Admit, Counts, Row, Rule, Standing};
+use crate::policy::limit::share::{self, Bound, Fleet, Share};
+use crate::policy::limit::{Admit, Counts, Degraded, Row, Rule, Standing};
 use crate::telemetry::StoreMetrics;
+use degraded::Alone;
 use endpoint::Endpoint;
 use ledger::{Entry, Haste, Ledger, LedgerConfig};
 use link::Link;
@@ -73,6 +78,19 @@ struct Remote {
     clock: Clock,
     /// What is told without waiting.
     ledger: Ledger,
+    /// What is decided while it does not answer.
+    alone: Alone,
+}
+
+/// What holds of a limit while the store does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IfAway {
+    /// The live nodes that were last known.
+    pub live: u32,
+    /// What this node may admit now under `local_share`.
+    pub share: u64,
+    /// What all of them may admit together under the limit's own rule.
+    pub bound: Bound,
 }
 
 /// Why a store in Redis cannot be begun. That it cannot be reached is none.
@@ -112,8 +130,61 @@ impl Store {
         let theirs = config.patient();
         let link = move || theirs.open();
         let ledger = Ledger::start(terms, metrics.clone(), link).map_err(StoreError::Thread)?;
-        let remote = Remote { config, clock: Clock::real(), ledger };
+        let clock = Clock::real();
+        let alone = Alone::new(clock.clone(), metrics.clone());
+        let remote = Remote { config, clock, ledger, alone };
         Ok(Arc::new(Self { backend: Backend::Redis(Box::new(remote)), metrics }))
+    }
+
+    /// How many nodes are live, this one included, and its rank among them, from 0: by these it
+    /// finds its share of a limit while the store does not answer. Until it is told, which is until
+    /// it has reached the store, a node counts itself as the only one.
+    pub fn fleet(&self, live: u32, rank: u32) {
+        if let Backend::Redis(remote) = &self.backend {
+            remote.alone.set_fleet(Fleet { live: live.max(1), rank });
+        }
+    }
+
+    /// How many nodes were live when the store was last reached, this one included.
+    #[must_use]
+    pub fn live(&self) -> u32 {
+        self.alone().map_or(1, |alone| alone.fleet().live)
+    }
+
+    /// What this node may admit now by itself of a limit that is shared, and what all nodes may
+    /// together, if the store is away. None where it cannot be: it is in this process.
+    #[must_use]
+    pub fn if_away(&self, policy: Degraded, rule: &Rule) -> Option<IfAway> {
+        let fleet = self.alone()?.fleet();
+        let share = match share::share(rule, fleet, self.now_ms()) {
+            Share::Of(rule) => rule.limit,
+            Share::Later(_) => 0,
+        };
+        Some(IfAway { live: fleet.live, share, bound: share::bound(policy, rule, fleet.live) })
+    }
+
+    /// What decides while the store does not answer; none where it is in this process.
+    fn alone(&self) -> Option<&Alone> {
+        match &self.backend {
+            Backend::Local(_) => None,
+            Backend::Redis(remote) => Some(&remote.alone),
+        }
+    }
+
+    /// Whether nothing new may be asked of this tag, because leases held there are not yet
+    /// registered.
+    fn is_shut(&self, tag: &str) -> bool {
+        match &self.backend {
+            Backend::Local(_) => false,
+            Backend::Redis(remote) => remote.ledger.is_shut(tag),
+        }
+    }
+
+    /// Leases are held that the store of this tag never had.
+    fn unregistered(&self, tag: &Arc<str>) {
+        if let Backend::Redis(remote) = &self.backend {
+            remote.ledger.unregistered(tag);
+        }
     }
 
     /// The time by which limits are counted and periods are found, in milliseconds of Unix time.

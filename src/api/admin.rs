@@ -4,6 +4,7 @@
 //! connections have the clocks of the data listener's: whoever can reach it could otherwise hold
 //! all of them with bytes that drip, and keep the probes out.
 
+mod explain;
 mod limits;
 mod query;
 mod usage;
@@ -20,8 +21,10 @@ use actix_server::Server;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::{HttpRequest, HttpResponse};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::body::ReplyBody;
 use super::connection::Conn;
@@ -36,6 +39,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Nothing here takes longer than a moment.
 const SHUTDOWN: Duration = Duration::from_secs(1);
+
+/// The longest body that an operator sends.
+const LONGEST_BODY: usize = 64 * 1024;
+
+/// For the whole of it.
+const BODY: Duration = Duration::from_secs(10);
 
 /// More than operators and scrapers ever open.
 const MAX_CONNECTIONS: usize = 256;
@@ -101,18 +110,18 @@ struct Admin {
 }
 
 impl Admin {
-    /// No path reads a body yet, so none is.
+    /// Only what takes a body reads one, and only so much of it.
     async fn serve(&self, request: ServiceRequest) -> ServiceResponse<BoxBody> {
         let conn = request.conn_data::<Rc<Conn>>().cloned();
         let conn = conn.expect("every connection brings its state");
         let (http, payload) = request.into_parts();
         let serving = conn.begin(!matches!(payload, Payload::None));
-        let answer = self.answer(&http).await;
+        let answer = self.answer(&http, payload).await;
         let answer = answer.map_body(|_, text| ReplyBody::new(Body::Whole(text), serving).boxed());
         ServiceResponse::new(http, answer)
     }
 
-    async fn answer(&self, request: &HttpRequest) -> Answer {
+    async fn answer(&self, request: &HttpRequest, payload: Payload) -> Answer {
         let headers = request.headers();
         if self.token.is_none()
             && self.addr.ip().is_loopback()
@@ -122,7 +131,7 @@ impl Admin {
         }
         let path = request.path();
         if path == "/admin/v1" || path.starts_with("/admin/v1/") {
-            return self.api(request).await;
+            return self.api(request, payload).await;
         }
         let known = matches!(path, "/livez" | "/readyz" | "/healthz" | "/metrics");
         if known && request.method() != Method::GET && request.method() != Method::HEAD {
@@ -143,7 +152,7 @@ impl Admin {
         }
     }
 
-    async fn api(&self, request: &HttpRequest) -> Answer {
+    async fn api(&self, request: &HttpRequest, payload: Payload) -> Answer {
         let headers = request.headers();
         let Some(expected) = &self.token else {
             let message = "The admin API is off; set FLOTILLA_ADMIN_TOKEN to turn it on.";
@@ -168,6 +177,11 @@ impl Admin {
             "/limits" if get => limits::limits(&self.shared, request.query_string()).await,
             "/usage" if get => usage::usage(&self.shared, request.query_string()).await,
             "/limits" | "/usage" => only_get(),
+            "/explain" if *request.method() == Method::POST => match whole(payload).await {
+                Ok(body) => explain::explain(&self.shared, &body).await,
+                Err(answer) => answer,
+            },
+            "/explain" => only(Method::POST),
             _ => error(StatusCode::NOT_FOUND, "not_found", "The admin API has no such path yet."),
         }
     }
@@ -210,6 +224,38 @@ fn only_get() -> Answer {
     let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", message);
     answer.headers_mut().insert(actix_http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     answer
+}
+
+fn only(method: Method) -> Answer {
+    let message = format!("This path takes {method} only.");
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", &message);
+    if let Ok(allowed) = HeaderValue::try_from(method.as_str()) {
+        answer.headers_mut().insert(actix_http::header::ALLOW, allowed);
+    }
+    answer
+}
+
+/// The whole body of a request.
+async fn whole(mut payload: Payload) -> Result<BytesMut, Answer> {
+    let read = async {
+        let mut body = BytesMut::new();
+        while let Some(piece) = payload.next().await {
+            let Ok(piece) = piece else {
+                let message = "The body broke off, or cannot be decoded.";
+                return Err(error(StatusCode::BAD_REQUEST, "invalid_request", message));
+            };
+            if body.len() + piece.len() > LONGEST_BODY {
+                let message = "The body is longer than 64 KiB.";
+                return Err(error(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    };
+    timeout(BODY, read).await.unwrap_or_else(|_| {
+        let message = "The body did not come in time.";
+        Err(error(StatusCode::REQUEST_TIMEOUT, "client_timeout", message))
+    })
 }
 
 /// The token of an `Authorization` header.

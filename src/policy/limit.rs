@@ -10,6 +10,7 @@ pub mod budget;
 pub mod period;
 pub mod permits;
 pub mod place;
+pub mod share;
 pub mod state;
 pub mod twin;
 pub mod window;

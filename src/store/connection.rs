@@ -142,9 +142,21 @@ impl Connection {
 
     /// Waits until the time is known, at most for one deadline.
     pub(crate) async fn learnt_ms(&self, key: &str) -> Result<u64, Error> {
-        let mut live = self.shared.live.subscribe();
-        let up = timeout(self.shared.deadline, live.wait_for(Option::is_some)).await;
-        up.ok().and_then(Result::ok).ok_or(Error::Away)?;
+        let shared = &*self.shared;
+        if shared.live.borrow().is_none() {
+            // Only the one that finds out whether the master is back waits for a connection.
+            if shared.state().lanes.of(key).breaker.ask(Instant::now()) == Leave::Stay {
+                return Err(Error::Away);
+            }
+            let mut live = shared.live.subscribe();
+            let up = timeout(shared.deadline, live.wait_for(Option::is_some)).await.map(drop);
+            if up.is_err() {
+                shared.failed(key, None);
+                return Err(Error::Away);
+            }
+            // It has told its time, and is to be asked for more.
+            shared.state().lanes.of(key).breaker.succeeded();
+        }
         self.now_ms(key).ok_or(Error::Away)
     }
 

@@ -8,6 +8,7 @@
 //! said in `book`.
 
 mod book;
+mod gate;
 mod leases;
 
 use std::io;
@@ -27,6 +28,7 @@ use crate::domain::{AttemptId, Random};
 use crate::policy::limit::{Admit, Applied, Batch, Counts, Renew, Row, Settle};
 use crate::telemetry::StoreMetrics;
 use book::Book;
+use gate::Gate;
 use leases::Leases;
 
 /// Commands under way at once, on one connection.
@@ -80,6 +82,9 @@ struct Shared {
     config: LedgerConfig,
     book: Mutex<Book>,
     leases: Mutex<Leases>,
+    gate: Mutex<Gate>,
+    /// Whether the gate has to be asked: nothing waits for a lock while all is well.
+    guarded: AtomicBool,
     /// There is something to do earlier than was known.
     wake: Notify,
     /// A batch was acknowledged.
@@ -92,12 +97,21 @@ struct Shared {
 /// A command, and what it came to.
 enum Job {
     Batch(Arc<Batch>),
-    Renew(Arc<str>, Vec<Renew>),
+    Renew(Why, Arc<str>, Vec<Renew>),
 }
 
 enum Done {
     Batch(Arc<str>, Result<Applied, Away>),
-    Renewed(Arc<str>, Result<(), Away>),
+    Renewed(Why, Arc<str>, Result<(), Away>),
+}
+
+/// Why leases are renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// It is time.
+    Routine,
+    /// The store may not have them.
+    Untold,
 }
 
 // === impl Ledger ===
@@ -140,6 +154,10 @@ impl Ledger {
     /// Waits until all that was said so far about a tag is in force, but what waits for an
     /// admission that was given up; for a bounded time.
     pub async fn flushed(&self, tag: &Arc<str>) {
+        if self.is_away() {
+            // It would be waited for in vain.
+            return;
+        }
         let ticket = {
             let mut book = self.shared.book();
             let ticket = book.ticket();
@@ -154,6 +172,34 @@ impl Ledger {
     /// These leases go on until they are `closed`.
     pub fn opened(&self, id: AttemptId, admits: &Arc<[Admit]>) {
         self.shared.leases().open(id, admits);
+    }
+
+    /// There are leases of this tag that the store never had: they are registered as soon as it
+    /// answers.
+    pub fn unregistered(&self, tag: &Arc<str>) {
+        let now = self.shared.now();
+        let mut gate = self.shared.gate();
+        let new = gate.unregistered(tag, now);
+        self.shared.guarded.store(true, Ordering::Release);
+        if new {
+            // Under the lock of the gate: the thread may be done with the tag a moment later.
+            self.shared.book().hold(tag);
+            self.shared.wake.notify_one();
+        }
+    }
+
+    /// Whether nothing new may be asked of this tag, because leases that are held there have to be
+    /// registered first.
+    #[must_use]
+    pub fn is_shut(&self, tag: &str) -> bool {
+        self.shared.guarded.load(Ordering::Acquire)
+            && self.shared.gate().is_shut(tag, self.shared.now())
+    }
+
+    /// Whether the store did not answer what was sent last.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.shared.guarded.load(Ordering::Acquire) && self.shared.gate().is_away()
     }
 
     /// These leases do not go on: they are settled or released by an entry that is posted next.
@@ -187,6 +233,8 @@ impl Shared {
             config,
             book: Mutex::new(Book::new(config.incarnation, given_up_ms)),
             leases: Mutex::default(),
+            gate: Mutex::default(),
+            guarded: AtomicBool::new(false),
             wake: Notify::new(),
             acked: Notify::new(),
             stop: AtomicBool::new(false),
@@ -205,6 +253,10 @@ impl Shared {
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self) {
@@ -234,12 +286,14 @@ impl Shared {
         while !self.stop.load(Ordering::Acquire) {
             if Instant::now() >= next_renewal {
                 next_renewal = Instant::now() + renewal;
-                let renewals = self.leases().renewals();
+                let renewals = self.leases().renewals(None);
                 for (tag, leases) in renewals {
                     self.book().hold(&tag);
-                    jobs.push(carry_out(link, Job::Renew(tag, leases)));
+                    jobs.push(carry_out(link, Job::Renew(Why::Routine, tag, leases)));
                 }
             }
+            let untold = self.untold(AT_ONCE.saturating_sub(jobs.len()));
+            jobs.extend(untold.into_iter().map(|job| carry_out(link, job)));
             let room = AT_ONCE.saturating_sub(jobs.len());
             let (batches, due) = {
                 let mut book = self.book();
@@ -251,7 +305,9 @@ impl Shared {
             jobs.extend(batches.into_iter().map(|batch| carry_out(link, Job::Batch(batch))));
             // With no room left, the next answer makes some.
             let due = due.filter(|_| !full).map(|due| self.started + Duration::from_millis(due));
-            let due = due.map_or(next_renewal, |due| due.min(next_renewal));
+            let untold = self.gate().next_due().filter(|_| jobs.len() < AT_ONCE);
+            let untold = untold.map(|due| self.started + Duration::from_millis(due));
+            let due = due.into_iter().chain(untold).fold(next_renewal, Instant::min);
             tokio::select! {
                 () = self.wake.notified() => {}
                 Some(done) = jobs.next() => self.done(&done, &random),
@@ -260,8 +316,74 @@ impl Shared {
         }
     }
 
-    fn done(&self, done: &Done, random: &Random) {
+    /// Commands that tell of the leases which the store may not have. Those of a tag where nothing
+    /// is held any more need not be told.
+    fn untold(&self, room: usize) -> Vec<Job> {
+        if !self.guarded.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let due = self.gate().due(self.now(), room);
+        let mut jobs = Vec::new();
+        for tag in due {
+            self.gate().telling(&tag);
+            let renewals = self.leases().renewals(Some(&tag));
+            if renewals.is_empty() {
+                // Unless something was opened just now: then it is told at once.
+                if self.gate().told(&tag, true, self.now(), 0) {
+                    self.book().let_go(&tag);
+                }
+                continue;
+            }
+            self.gate().expect(&tag, renewals.len());
+            let told = |(tag, leases)| Job::Renew(Why::Untold, tag, leases);
+            jobs.extend(renewals.into_iter().map(told));
+        }
+        jobs
+    }
+
+    /// A command was answered, or it was not.
+    fn heard(&self, answered: bool) {
+        let mut gate = self.gate();
+        gate.heard(answered);
+        self.guarded.store(!(answered && gate.is_empty()), Ordering::Release);
+    }
+
+    /// Leases were renewed, or they were not.
+    fn renewed(&self, why: Why, tag: &Arc<str>, answered: bool, random: u64) {
         let now = self.now();
+        if why == Why::Routine {
+            self.heard(answered);
+            let ttl = u64::try_from(self.config.lease_ttl.as_millis()).unwrap_or(u64::MAX >> 1);
+            // What was renewed a third of a lease ago ends when the other two are over.
+            let lapse = now.saturating_add(ttl - ttl / 3);
+            let new = !answered && self.gate().not_renewed(tag, now, lapse);
+            self.guarded.fetch_or(!answered, Ordering::AcqRel);
+            // A tag that is new at the gate is held for as long as it stands there.
+            if !new {
+                self.book().let_go(tag);
+            }
+            return;
+        }
+        let mut gate = self.gate();
+        gate.heard(answered);
+        let done = gate.told(tag, answered, now, random);
+        self.guarded.store(gate.is_away() || !gate.is_empty(), Ordering::Release);
+        drop(gate);
+        if done {
+            self.book().let_go(tag);
+        }
+    }
+
+    fn done(&self, done: &Done, random: &Random) {
+        if let Done::Renewed(why, tag, renewed) = done {
+            self.renewed(*why, tag, renewed.is_ok(), random.next_u64());
+            self.metrics.batch(if renewed.is_ok() { "renewed" } else { "not_renewed" });
+            return;
+        }
+        let now = self.now();
+        if let Done::Batch(_, applied) = done {
+            self.heard(applied.is_ok());
+        }
         let mut book = self.book();
         match done {
             Done::Batch(tag, Ok(_)) => {
@@ -275,10 +397,7 @@ impl Shared {
                 book.failed(tag, now, random.next_u64());
                 self.metrics.batch("failed");
             }
-            Done::Renewed(tag, renewed) => {
-                book.let_go(tag);
-                self.metrics.batch(if renewed.is_ok() { "renewed" } else { "not_renewed" });
-            }
+            Done::Renewed(..) => {}
         }
     }
 }
@@ -289,9 +408,9 @@ async fn carry_out<C: Commands>(link: &C, job: Job) -> Done {
             let applied = link.apply(&batch).await;
             Done::Batch(Arc::clone(&batch.tag), applied)
         }
-        Job::Renew(tag, leases) => {
+        Job::Renew(why, tag, leases) => {
             let renewed = link.renew(&tag, &leases).await;
-            Done::Renewed(tag, renewed)
+            Done::Renewed(why, tag, renewed)
         }
     }
 }

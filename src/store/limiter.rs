@@ -3,19 +3,20 @@
 //! The tags are asked at the same time. If one refuses, what the others took is given back under
 //! the same id; until then they may refuse others for one round trip, and never admit too much.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use smallvec::SmallVec;
 
+use super::degraded::Not;
+use super::known::Known;
 use super::ledger::{Entry, Haste};
-use super::link::{Away, Commands, Link};
+use super::link::{Link, Silent};
 use super::reservation::{self, Part, Reservation};
 use super::{HOUR_MS, Store};
-use crate::policy::limit::{
-    Admit, Algorithm, Charge, Counts, Degraded, Origin, Refusal, Row, Verdict,
-};
+use crate::policy::limit::{Admit, Algorithm, Counts, Origin, Refusal, Row, Verdict};
 
 /// One worker's way to limits. Clones are the same limiter.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Limiter(pub(super) Rc<Inner>);
 pub(super) struct Inner {
     pub(super) store: Arc<Store>,
     pub(super) link: Link,
+    /// Limits that have just refused.
+    known: RefCell<Known>,
 }
 
 /// Why an attempt is not admitted. Nothing is taken then.
@@ -62,7 +65,8 @@ impl Limiter {
     /// A limiter for the thread that it is made on.
     #[must_use]
     pub fn new(store: &Arc<Store>) -> Self {
-        Self(Rc::new(Inner { store: Arc::clone(store), link: store.link() }))
+        let (store, link) = (Arc::clone(store), store.link());
+        Self(Rc::new(Inner { store, link, known: RefCell::default() }))
     }
 
     /// The node's store.
@@ -81,11 +85,19 @@ impl Limiter {
     /// # Cancellation
     /// What was taken when the future is dropped is given back.
     pub async fn admit(&self, admits: impl Into<Arc<[Admit]>>) -> Result<Reservation, Denied> {
-        let admits: Arc<[Admit]> = admits.into();
+        let mut admits: Arc<[Admit]> = admits.into();
+        if let Some(denied) = self.0.known(&admits) {
+            return Err(denied);
+        }
+        let in_doubt = |admit: &Admit| !admit.member && !self.0.link.is_up(&admit.tag);
+        if admits.iter().any(in_doubt) {
+            // What is asked while no answer may come has to be taken back then, so it is a member.
+            Arc::make_mut(&mut admits).iter_mut().for_each(|admit| admit.member = true);
+        }
         let asking = Asking { inner: &self.0, admits: Some(Arc::clone(&admits)) };
-        let verdicts: SmallVec<[Result<Verdict, Away>; 2]> = match &*admits {
-            [one] => SmallVec::from_iter([self.0.link.admit(one).await]),
-            all => join_all(all.iter().map(|admit| self.0.link.admit(admit))).await.into(),
+        let verdicts: SmallVec<[Result<Verdict, Silent>; 2]> = match &*admits {
+            [one] => SmallVec::from_iter([self.0.ask(one).await]),
+            all => join_all(all.iter().map(|admit| self.0.ask(admit))).await.into(),
         };
         asking.answered();
         let mut denied = None;
@@ -132,38 +144,84 @@ impl Limiter {
         &self,
         place: usize,
         admit: &Admit,
-        verdict: Result<Verdict, Away>,
+        verdict: Result<Verdict, Silent>,
     ) -> Result<(Part, Vec<u64>), (Denied, Part)> {
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(silent) => return self.decide_alone(place, admit, silent),
+        };
+        if let Some(alone) = self.0.store.alone() {
+            alone.heard();
+        }
         match verdict {
-            Ok(Verdict::Admitted(left)) => Ok((Part::held(Origin::Member), left)),
+            Verdict::Admitted(left) => Ok((Part::held(Origin::Member), left)),
             // The answer to an earlier copy of this command was lost.
-            Ok(Verdict::Duplicate) => Ok((Part::held(Origin::Member), Vec::new())),
-            Ok(Verdict::Refused(refusal)) => {
+            Verdict::Duplicate => Ok((Part::held(Origin::Member), Vec::new())),
+            Verdict::Refused(refusal) => {
+                self.0.note(admit, refusal);
                 Err((Denied::Refused { admit: place, refusal }, Part::none()))
             }
-            Ok(Verdict::StalePeriod) => {
+            // `Late` is no verdict, and was sorted out where it came from.
+            Verdict::StalePeriod | Verdict::Late => {
                 let theirs = self.0.link.now_ms(&admit.tag);
                 let now_ms = theirs.unwrap_or_else(|| self.0.store.now_ms());
                 Err((Denied::StalePeriod { now_ms }, Part::none()))
             }
-            // A command that came too late even after its clock was set is no answer.
-            Ok(Verdict::Late) | Err(Away) => {
-                let closed = |charge: &Charge| charge.degraded == Degraded::FailClosed;
-                match admit.charges.iter().position(closed) {
-                    Some(charge) => {
-                        let why = Denied::Unavailable { admit: place, charge };
-                        Err((why, Part::unknown()))
-                    }
-                    None => {
-                        // What may still be taken there is given back; the truth is charged when
-                        // the attempt is settled.
-                        let one = std::slice::from_ref(admit);
-                        reservation::cancel(&self.0.store, one, &[Part::unknown()]);
-                        Ok((Part::held(Origin::Elsewhere), Vec::new()))
-                    }
-                }
-            }
         }
+    }
+
+    /// The same without a verdict, by the rules of the limits.
+    fn decide_alone(
+        &self,
+        place: usize,
+        admit: &Admit,
+        silent: Silent,
+    ) -> Result<(Part, Vec<u64>), (Denied, Part)> {
+        if silent == Silent::InDoubt {
+            // What may still be taken there is given back; the truth is charged when the attempt
+            // is settled.
+            let one = std::slice::from_ref(admit);
+            reservation::cancel(&self.0.store, one, &[Part::unknown()]);
+        }
+        let alone = self.0.store.alone();
+        let decided = alone.map_or(Err(Not::Closed(0)), |alone| alone.admit(admit));
+        let denied = match decided {
+            Ok((aside, left)) => return Ok((Part::elsewhere(aside), left)),
+            Err(Not::Closed(charge)) => Denied::Unavailable { admit: place, charge },
+            Err(Not::Refused(refusal)) => Denied::Refused { admit: place, refusal },
+            Err(Not::StalePeriod(now_ms)) => Denied::StalePeriod { now_ms },
+        };
+        Err((denied, Part::none()))
+    }
+}
+
+impl Inner {
+    /// The refusal of a limit that is known to be over.
+    fn known(&self, admits: &[Admit]) -> Option<Denied> {
+        let known = self.known.borrow();
+        if known.is_empty() {
+            return None;
+        }
+        let now = self.store.now_ms();
+        let refused = |(place, admit): (usize, &Admit)| Some((place, known.refuses(admit, now)?));
+        let (admit, refusal) = admits.iter().enumerate().find_map(refused)?;
+        self.store.metrics.refused_locally();
+        Some(Denied::Refused { admit, refusal })
+    }
+
+    /// Remembers a refusal, where asking again is a way to go.
+    fn note(&self, admit: &Admit, refusal: Refusal) {
+        if matches!(self.link, Link::Redis(_)) {
+            self.known.borrow_mut().note(admit, refusal, self.store.now_ms());
+        }
+    }
+
+    /// Asks one tag, unless leases that are held there have to be registered first.
+    async fn ask(&self, admit: &Admit) -> Result<Verdict, Silent> {
+        if self.store.is_shut(&admit.tag) {
+            return Err(Silent::Unasked);
+        }
+        self.link.ask(admit).await
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::connection::Error;
 use super::local::Local;
 use super::redis::Redis;
 use crate::policy::limit::{
@@ -63,7 +64,42 @@ pub(super) enum Link {
     Redis(Box<Redis>),
 }
 
+/// Why an admission has no verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silent {
+    /// It was not asked, or nothing came of it: nothing was taken, and nothing will be.
+    Unasked,
+    /// It may have been taken, or may be until its deadline.
+    InDoubt,
+}
+
 impl Link {
+    /// Asks for an admission.
+    pub(super) async fn ask(&self, admit: &Admit) -> Result<Verdict, Silent> {
+        let verdict = match self {
+            Self::Local(local) => Ok(local.admit_now(admit)),
+            Self::Redis(redis) => redis.admit(admit).await.map(|admission| admission.verdict),
+        };
+        match verdict {
+            // Too late even after its clock was set.
+            Ok(Verdict::Late) => Err(Silent::Unasked),
+            Ok(verdict) => Ok(verdict),
+            Err(error) => {
+                tracing::debug!(%error, "no verdict from redis");
+                let doubtful = matches!(error, Error::InDoubt { .. } | Error::Reply);
+                Err(if doubtful { Silent::InDoubt } else { Silent::Unasked })
+            }
+        }
+    }
+
+    /// Whether this tag is asked freely.
+    pub(super) fn is_up(&self, tag: &str) -> bool {
+        match self {
+            Self::Local(_) => true,
+            Self::Redis(redis) => redis.is_up(tag),
+        }
+    }
+
     /// The time by which a tag decides, in milliseconds of Unix time, as far as it is known here.
     pub(super) fn now_ms(&self, tag: &str) -> Option<u64> {
         match self {

@@ -60,6 +60,16 @@ impl Local {
         self.with(&admit.tag, |twin, now| twin.admit(admit, deadline_ms, self.lease_end(now), now))
     }
 
+    /// The same, now: no copy of it is under way anywhere, so it is never late.
+    pub(super) fn admit_now(&self, admit: &Admit) -> Verdict {
+        self.with(&admit.tag, |twin, now| twin.admit(admit, now, self.lease_end(now), now))
+    }
+
+    /// Takes more for a member, now.
+    pub(super) fn top_up_now(&self, more: &TopUp) -> Verdict {
+        self.with(&more.tag, |twin, now| twin.top_up(more, now, now))
+    }
+
     /// Applies at once what is told about an attempt.
     pub(super) fn post(&self, entry: &Entry) {
         self.with(&entry.tag, |twin, now| {
@@ -110,12 +120,11 @@ impl Local {
 
 impl Commands for Local {
     async fn admit(&self, admit: &Admit) -> Result<Verdict, Away> {
-        // No copy of it is under way anywhere, so it is never late.
-        Ok(self.with(&admit.tag, |twin, now| twin.admit(admit, now, self.lease_end(now), now)))
+        Ok(self.admit_now(admit))
     }
 
     async fn top_up(&self, more: &TopUp) -> Result<Verdict, Away> {
-        Ok(self.with(&more.tag, |twin, now| twin.top_up(more, now, now)))
+        Ok(self.top_up_now(more))
     }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, Away> {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::degraded::{Alone, Aside};
 use super::ledger::{Entry, Haste};
 use super::limiter::Inner;
-use super::link::Commands;
+use super::link::{Away, Commands};
 use super::{HOUR_MS, Store};
 use crate::domain::AttemptId;
 use crate::policy::limit::{
@@ -59,14 +60,20 @@ pub struct Reservation {
 pub struct Permits {
     store: Arc<Store>,
     admits: Arc<[Admit]>,
+    /// What the node's own twin has given of them.
+    asides: SmallVec<[Admit; 1]>,
 }
 
 /// What is held on one tag.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Part {
     state: Held,
     topped: Used,
     steps: u8,
+    /// What was topped up in the node's own twin, though the tag itself has admitted it.
+    beside: Used,
+    /// What of it is held in the node's own twin, because the tag did not answer.
+    aside: Option<Box<Aside>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,10 +128,16 @@ impl Reservation {
         parts: SmallVec<[Part; 2]>,
     ) -> Self {
         let holds = admits.iter().any(|admit| admit.charges.iter().any(is_of_request));
-        let permits = holds.then(|| Permits::new(&inner.store, &admits));
+        let permits = holds.then(|| Permits::new(&inner.store, &admits, &parts));
         if let Some(admit) = admits.first() {
             inner.store.opened(admit.id, &admits);
             inner.store.metrics.opened();
+        }
+        for (admit, part) in admits.iter().zip(&parts) {
+            let permits = |charge: &Charge| charge.metric == Metric::Concurrency;
+            if part.state == Held::All(Origin::Elsewhere) && admit.charges.iter().any(permits) {
+                inner.store.unregistered(&admit.tag);
+            }
         }
         Self { inner, admits, left, parts, permits }
     }
@@ -155,42 +168,26 @@ impl Reservation {
     pub async fn top_up(&mut self, more: Used) -> Topped {
         let mut topped = Topped::Yes;
         for (admit, part) in self.admits.iter().zip(&mut self.parts) {
-            let asked = part.state == Held::All(Origin::Member) && admit.member;
-            if !asked || admit.charges.iter().all(|charge| more.of(charge.metric) == 0) {
+            if admit.charges.iter().all(|charge| more.of(charge.metric) == 0) {
                 continue;
             }
-            let mut command = TopUp {
-                tag: Arc::clone(&admit.tag),
-                id: admit.id,
-                step: part.steps.saturating_add(1),
-                scopes: admit.scopes.clone(),
-                charges: admit.charges.iter().map(|charge| with(charge, more)).collect(),
+            let asked = match part.state {
+                // What one tag has given in part, and the twin in part, goes on in the twin.
+                Held::All(Origin::Member) if admit.member && part.aside.is_none() => {
+                    part.top_up(&self.inner, admit, more).await
+                }
+                Held::All(_) => Err(Away),
+                Held::Nothing | Held::Unknown => continue,
             };
-            let mut verdict = self.inner.link.top_up(&command).await;
-            if verdict == Ok(Verdict::StalePeriod) {
-                // The budget's period is over. What is used from now on is charged to the one that
-                // follows when the attempt is settled.
-                for charge in &mut command.charges {
-                    if matches!(charge.rule.algorithm, Algorithm::Budget { .. }) {
-                        charge.amount = 0;
-                    }
-                }
-                verdict = self.inner.link.top_up(&command).await;
-            }
-            match verdict {
-                Ok(Verdict::Admitted(_)) => {
-                    part.steps = part.steps.saturating_add(1);
-                    part.topped.add(&more);
-                }
-                // An earlier try of this step went through after all; its answer was lost.
-                Ok(Verdict::Duplicate) => part.steps = part.steps.saturating_add(1),
-                Ok(Verdict::Refused(refusal)) => {
-                    let hard = admit.charges.get(refusal.charge).is_some_and(|charge| charge.hard);
-                    let before = topped == Topped::Refused { hard: true };
-                    topped = Topped::Refused { hard: hard || before };
-                }
-                // Whoever does not answer ends no stream; the truth is settled later.
-                Ok(Verdict::Late | Verdict::StalePeriod) | Err(_) => {}
+            let refused = match (asked, self.inner.store.alone()) {
+                (Ok(refused), _) => refused,
+                (Err(Away), Some(alone)) => part.top_up_alone(alone, admit, more),
+                (Err(Away), None) => None,
+            };
+            if let Some(charge) = refused {
+                let hard = admit.charges.get(charge).is_some_and(|charge| charge.hard);
+                let before = topped == Topped::Refused { hard: true };
+                topped = Topped::Refused { hard: hard || before };
             }
         }
         topped
@@ -238,11 +235,14 @@ impl Drop for Reservation {
 // === impl Permits ===
 
 impl Permits {
-    fn new(store: &Arc<Store>, admits: &Arc<[Admit]>) -> Self {
+    fn new(store: &Arc<Store>, admits: &Arc<[Admit]>, parts: &[Part]) -> Self {
         if let Some(admit) = admits.first() {
             store.opened(of_request(admit), admits);
         }
-        Self { store: Arc::clone(store), admits: Arc::clone(admits) }
+        let asides = parts.iter().filter_map(|part| part.aside.as_ref());
+        let asides = asides.map(|aside| aside.admit.clone());
+        let asides = asides.filter(|admit| admit.charges.iter().any(is_of_request)).collect();
+        Self { store: Arc::clone(store), admits: Arc::clone(admits), asides }
     }
 }
 
@@ -250,6 +250,14 @@ impl Drop for Permits {
     fn drop(&mut self) {
         if let Some(admit) = self.admits.first() {
             self.store.closed(of_request(admit));
+        }
+        for (alone, admit) in self
+            .store
+            .alone()
+            .into_iter()
+            .flat_map(|alone| self.asides.iter().map(move |admit| (alone, admit)))
+        {
+            alone.release(admit, of_request(admit), is_of_request);
         }
         for admit in self.admits.iter().filter(|admit| admit.charges.iter().any(is_of_request)) {
             let released = |charge: &Charge| Charge { amount: 0, ..*charge };
@@ -272,7 +280,26 @@ impl Drop for Permits {
 impl Part {
     /// Taken.
     pub(super) fn held(origin: Origin) -> Self {
-        Self { state: Held::All(origin), topped: Used::default(), steps: 0 }
+        Self::of(Held::All(origin))
+    }
+
+    /// Taken without the tag, and this much of it from the node's own twin.
+    pub(super) fn elsewhere(aside: Option<Aside>) -> Self {
+        Self { aside: aside.map(Box::new), ..Self::held(Origin::Elsewhere) }
+    }
+
+    /// Nothing was taken.
+    pub(super) fn none() -> Self {
+        Self::of(Held::Nothing)
+    }
+
+    /// The tag was asked and did not answer.
+    pub(super) fn unknown() -> Self {
+        Self::of(Held::Unknown)
+    }
+
+    fn of(state: Held) -> Self {
+        Self { state, topped: Used::default(), steps: 0, beside: Used::default(), aside: None }
     }
 
     /// Whether it is surely taken.
@@ -280,14 +307,64 @@ impl Part {
         matches!(self.state, Held::All(_))
     }
 
-    /// Nothing was taken.
-    pub(super) fn none() -> Self {
-        Self { state: Held::Nothing, topped: Used::default(), steps: 0 }
+    /// How much of this charge was reserved.
+    fn reserved(&self, charge: &Charge) -> u64 {
+        charge.amount.saturating_add(self.topped.of(charge.metric))
     }
 
-    /// The tag was asked and did not answer.
-    pub(super) fn unknown() -> Self {
-        Self { state: Held::Unknown, topped: Used::default(), steps: 0 }
+    /// Asks the tag for more. Answers the charge that was refused, if one was.
+    async fn top_up(
+        &mut self,
+        inner: &Inner,
+        admit: &Admit,
+        more: Used,
+    ) -> Result<Option<usize>, Away> {
+        let mut command = TopUp {
+            tag: Arc::clone(&admit.tag),
+            id: admit.id,
+            step: self.steps.saturating_add(1),
+            scopes: admit.scopes.clone(),
+            charges: admit.charges.iter().map(|charge| with(charge, more)).collect(),
+        };
+        let mut verdict = inner.link.top_up(&command).await?;
+        if verdict == Verdict::StalePeriod {
+            // The budget's period is over. What is used from now on is charged to the one that
+            // follows when the attempt is settled.
+            for charge in &mut command.charges {
+                if matches!(charge.rule.algorithm, Algorithm::Budget { .. }) {
+                    charge.amount = 0;
+                }
+            }
+            verdict = inner.link.top_up(&command).await?;
+        }
+        match verdict {
+            Verdict::Admitted(_) => {
+                self.steps = self.steps.saturating_add(1);
+                self.topped.add(&more);
+                Ok(None)
+            }
+            // An earlier try of this step went through after all; its answer was lost.
+            Verdict::Duplicate => {
+                self.steps = self.steps.saturating_add(1);
+                Ok(None)
+            }
+            Verdict::Refused(refusal) => Ok(Some(refusal.charge)),
+            Verdict::StalePeriod => Ok(None),
+            Verdict::Late => Err(Away),
+        }
+    }
+
+    /// Takes more of this node's shares.
+    fn top_up_alone(&mut self, alone: &Alone, admit: &Admit, more: Used) -> Option<usize> {
+        let mut aside = self.aside.take().map(|aside| *aside);
+        let refused = alone.top_up(admit, &mut aside, |charge| more.of(charge.metric)).err();
+        self.aside = aside.map(Box::new);
+        match (refused, self.state) {
+            (None, Held::All(Origin::Elsewhere)) => self.topped.add(&more),
+            (None, _) => self.beside.add(&more),
+            (Some(_), _) => {}
+        }
+        refused
     }
 }
 
@@ -299,6 +376,10 @@ pub(super) fn cancel(store: &Store, admits: &[Admit], parts: &[Part]) {
             Held::All(origin) => (origin, Haste::Release),
             Held::Unknown => (Origin::Member, Haste::GivenUp),
         };
+        if let Some((alone, aside)) = store.alone().zip(part.aside.as_ref()) {
+            alone.settle(aside, |_| 0);
+            alone.release(&aside.admit, of_request(admit), is_of_request);
+        }
         let charges = admit.charges.iter().map(|charge| Charge { amount: 0, ..*charge });
         let settle = Settle {
             id: admit.id,
@@ -323,6 +404,16 @@ fn settle(
         let usage = if place == billed { usage.take() } else { None };
         let usage = usage.map(|(row, counts)| (store.now_ms() / HOUR_MS, row, counts));
         let settle = truth.of(admit, part);
+        if let Some((alone, aside)) = store.alone().zip(part.aside.as_ref()) {
+            let used = |place| settle.as_ref().and_then(|settle| settle.charges.get(place));
+            alone.settle(aside, |place| {
+                let charge = admit.charges.get(place);
+                // What the tag itself has given is not the twin's.
+                let theirs = charge.filter(|_| part.state == Held::All(Origin::Member));
+                let theirs = theirs.map_or(0, |charge| part.reserved(charge));
+                used(place).map_or(0, |charge: &Charge| charge.amount.saturating_sub(theirs))
+            });
+        }
         if settle.is_none() && usage.is_none() {
             continue;
         }
@@ -350,7 +441,9 @@ impl Truth {
             (_, Metric::Concurrency) => u64::from(charge.holder == Holder::Request),
             (Self::Nothing, _) => 0,
             (_, Metric::Requests) => charge.amount,
-            (Self::AsReserved, metric) => charge.amount.saturating_add(part.topped.of(metric)),
+            (Self::AsReserved, metric) => {
+                part.reserved(charge).saturating_add(part.beside.of(metric))
+            }
             (Self::Used(used), metric) => used.of(metric),
         };
         let charges =

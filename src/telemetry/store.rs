@@ -1,5 +1,8 @@
 //! Metrics of limits and of the store behind them.
 
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -16,6 +19,21 @@ pub struct StoreMetrics {
     queued: Gauge,
     dropped: Counter,
     batches: Series<BatchLabels, Counter>,
+    degraded: Series<FunctionLabels, Gauge>,
+    degraded_seconds: Series<FunctionLabels, Counter<f64, AtomicU64>>,
+    degraded_admissions: Series<PolicyLabels, Counter>,
+    degraded_denials: Series<PolicyLabels, Counter>,
+    refused_locally: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FunctionLabels {
+    function: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabels {
+    policy: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +50,11 @@ impl Default for StoreMetrics {
             queued: Gauge::default(),
             dropped: Counter::default(),
             batches: Series::new(Counter::default),
+            degraded: Series::new(Gauge::default),
+            degraded_seconds: Series::new(Counter::default),
+            degraded_admissions: Series::new(Counter::default),
+            degraded_denials: Series::new(Counter::default),
+            refused_locally: Counter::default(),
         }
     }
 }
@@ -67,6 +90,31 @@ impl StoreMetrics {
             "ledger_batches",
             "What the ledger sent to the store, by what became of it",
             self.batches.clone(),
+        );
+        registry.register(
+            "degraded",
+            "Whether a function of this node goes on by its rule without the store: 1 if so",
+            self.degraded.clone(),
+        );
+        registry.register(
+            "degraded_seconds",
+            "For how long functions of this node went on without the store",
+            self.degraded_seconds.clone(),
+        );
+        registry.register(
+            "limit_degraded_admissions",
+            "Admissions on a tag whose store did not answer, by the rule that allowed them",
+            self.degraded_admissions.clone(),
+        );
+        registry.register(
+            "limit_degraded_denials",
+            "Admissions denied on a tag whose store did not answer, by the rule that denied them",
+            self.degraded_denials.clone(),
+        );
+        registry.register(
+            "limit_refused_locally",
+            "Refusals by a limit that was known to be over, without asking the store",
+            self.refused_locally.clone(),
         );
     }
 
@@ -105,5 +153,39 @@ impl StoreMetrics {
         self.batches.with(&BatchLabels { outcome }, |count| {
             count.inc();
         });
+    }
+
+    /// A function goes on without the store, or with it again.
+    pub fn degraded(&self, function: &'static str, degraded: bool) {
+        let labels = FunctionLabels { function };
+        self.degraded.with(&labels, |gauge| {
+            gauge.set(i64::from(degraded));
+        });
+    }
+
+    /// It did so for this long more.
+    pub fn degraded_for(&self, function: &'static str, duration: Duration) {
+        self.degraded_seconds.with(&FunctionLabels { function }, |seconds| {
+            seconds.inc_by(duration.as_secs_f64());
+        });
+    }
+
+    /// An attempt was admitted by this rule because the store did not answer.
+    pub fn admitted_degraded(&self, policy: &'static str) {
+        self.degraded_admissions.with(&PolicyLabels { policy }, |count| {
+            count.inc();
+        });
+    }
+
+    /// An attempt was denied by this rule because the store did not answer.
+    pub fn denied_degraded(&self, policy: &'static str) {
+        self.degraded_denials.with(&PolicyLabels { policy }, |count| {
+            count.inc();
+        });
+    }
+
+    /// A limit that was known to be over refused.
+    pub fn refused_locally(&self) {
+        self.refused_locally.inc();
     }
 }

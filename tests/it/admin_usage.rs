@@ -105,3 +105,99 @@ async fn limits_tell_how_they_stand_for_a_key() {
     let nobody = ask(node.admin, &get("/admin/v1/usage", &[])).await;
     assert_eq!(nobody.status, 401);
 }
+
+async fn explain(node: &Node, question: &str) -> (u16, Value) {
+    let request = post("/admin/v1/explain", &[TOKEN], question.as_bytes());
+    let response = ask(node.admin, &request).await;
+    (response.status, response.json())
+}
+
+// Issue 5: the stated bound of each policy is printed.
+#[tokio::test]
+async fn what_holds_while_redis_is_away_is_explained_with_redis_and_without() {
+    use crate::support::redis::{self, Kind, Server};
+    let wall = Wall::always(Script::json(200, ANSWER));
+    let document = document(&wall)
+        .replace("limit: 4, window: 1h }", "limit: 4, window: 1h, degraded: fail_closed }");
+    let (mut server, prefix) = (Server::start_as(Kind::Redis7, &[]), redis::prefix());
+    let url = server.url();
+    let env = [
+        ("FLOTILLA_ADMIN_TOKEN", "of-the-operator"),
+        ("FLOTILLA_REDIS_URL", url.as_str()),
+        ("FLOTILLA_REDIS_PREFIX", prefix.as_str()),
+    ];
+    let node = Node::with(&document, &env);
+    let question = r#"{"key":"one","model":"p"}"#;
+    for (answers, used) in [(true, Value::from(0)), (false, Value::Null)] {
+        let (status, body) = explain(&node, question).await;
+        assert_eq!((status, &body["store_answers"]), (200, &Value::Bool(answers)), "{body}");
+        let limits = body["limits"].as_array().expect("limits");
+        let of = |name: &str| {
+            let found = limits.iter().find(|limit| limit["name"] == name);
+            found.unwrap_or_else(|| unreachable!("{name} in {body}"))
+        };
+        let away = |name: &str| &of(name)["if_store_is_away"];
+        assert_eq!(of("rpm")["used"], used);
+        assert_eq!(
+            (&away("rpm")["policy"], &away("rpm")["bound"]),
+            (&"fail_closed".into(), &0.into())
+        );
+        assert_eq!(
+            (&away("tpm")["share"], &away("tpm")["bound"]),
+            (&10_000.into(), &20_000.into())
+        );
+        assert_eq!(away("budget of tenant acme")["bound"], 50_000);
+        assert!(away("tpm")["text"].as_str().expect("a text").contains("10000"));
+        server.kill();
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_read_is_refused() {
+    let wall = Wall::always(Script::json(200, ANSWER));
+    let node = node(&wall);
+    let long = format!(r#"{{"key":"{}"}}"#, "x".repeat(70_000));
+    for (question, status) in
+        [("{", 400), (r#"{"kee":"one"}"#, 400), (r#"{"key":"no"}"#, 404), (&long, 413)]
+    {
+        assert_eq!(explain(&node, question).await.0, status, "{}", question.len());
+    }
+    let (status, body) = explain(&node, r#"{"key":"one"}"#).await;
+    assert_eq!((status, &body["limits"][0]["if_store_is_away"]), (200, &Value::Null), "{body}");
+    assert_eq!(admin(&node, "/admin/v1/explain").await.0, 405);
+}
+
+#[tokio::test]
+async fn the_command_prints_the_limits_and_ends_with_the_code_of_the_contract() {
+    let wall = Wall::always(Script::json(200, ANSWER));
+    let node = node(&wall);
+    let run = |url: String, token: Option<&str>, key: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_flotilla"));
+        command.args(["explain", "--limits", "--key", key]).env_clear();
+        command.env("FLOTILLA_ADMIN_URL", url);
+        if let Some(token) = token {
+            command.env("FLOTILLA_ADMIN_TOKEN", token);
+        }
+        let output = command.output().expect("it runs");
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let url = format!("http://{}", node.admin);
+    let (code, out, err) = run(url.clone(), Some("of-the-operator"), "one");
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(
+        out.starts_with("key one of tenant acme\n\nrpm: 4 requests in any 3600 s, per key\n"),
+        "{out}"
+    );
+    assert!(out.contains("  used  0, left 4\n"), "{out}");
+    for (url, token, key, code) in [
+        (url.clone(), Some("of-the-operator"), "nobody", 1),
+        (url.clone(), Some("of-nobody"), "one", 1),
+        (url, None, "one", 64),
+        ("http://127.0.0.1:1".to_owned(), Some("of-the-operator"), "one", 69),
+    ] {
+        let (found, out, err) = run(url, token, key);
+        assert_eq!((found, out.as_str()), (Some(code), ""), "{err}");
+        assert!(err.starts_with("flotilla: ") && err.lines().count() == 1, "{err}");
+    }
+}

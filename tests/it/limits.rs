@@ -2,6 +2,7 @@
 //!
 //! A backend joins by implementing `suite::Rig` and naming itself in `behaviours!`.
 
+mod degraded;
 mod fleet;
 mod local;
 mod redis;

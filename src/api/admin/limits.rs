@@ -46,11 +46,11 @@ async fn standing(shared: &Shared, query: &str) -> Result<Value, Answer> {
 }
 
 /// The key of this name; without a name, whoever needs no key.
-fn key(snapshot: &Snapshot, name: Option<&str>) -> Result<Arc<Key>, Answer> {
+pub(super) fn key(snapshot: &Snapshot, name: Option<&str>) -> Result<Arc<Key>, Answer> {
     let found = match name {
         None if !snapshot.keys_required => Some(&snapshot.anonymous),
         None => {
-            let message = "Say which key: GET /admin/v1/limits?key=NAME";
+            let message = "Say which key: `key` is its name.";
             return Err(error(StatusCode::BAD_REQUEST, "invalid_request", message));
         }
         Some(name) => snapshot.keys.values().find(|key| *key.name == *name),
@@ -60,7 +60,7 @@ fn key(snapshot: &Snapshot, name: Option<&str>) -> Result<Arc<Key>, Answer> {
 }
 
 /// What is used of each, where it is known where it counts; one question for each tag.
-async fn used(shared: &Shared, all: &[Applying]) -> Result<Vec<Option<u64>>, Away> {
+pub(super) async fn used(shared: &Shared, all: &[Applying]) -> Result<Vec<Option<u64>>, Away> {
     let mut by_tag: HashMap<_, Vec<_>> = HashMap::new();
     for (index, limit) in all.iter().enumerate() {
         if let Some((tag, scope)) = &limit.place {
@@ -80,7 +80,7 @@ async fn used(shared: &Shared, all: &[Applying]) -> Result<Vec<Option<u64>>, Awa
     Ok(used)
 }
 
-fn shown(limit: &Applying, used: Option<u64>) -> Value {
+pub(super) fn shown(limit: &Applying, used: Option<u64>) -> Value {
     let rule = limit.rule;
     let mut shown = json!({
         "name": &*limit.name,
@@ -124,7 +124,7 @@ fn metric(metric: Metric) -> &'static str {
     }
 }
 
-fn degraded(degraded: Degraded) -> &'static str {
+pub(super) fn degraded(degraded: Degraded) -> &'static str {
     match degraded {
         Degraded::LocalShare => "local_share",
         Degraded::FailClosed => "fail_closed",

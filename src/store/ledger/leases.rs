@@ -31,11 +31,12 @@ impl Leases {
         self.open.contains_key(&id)
     }
 
-    /// Everything that is held now, tag by tag.
-    pub(super) fn renewals(&self) -> Vec<(Arc<str>, Vec<Renew>)> {
+    /// Everything that is held now, tag by tag; of one tag alone where it is named.
+    pub(super) fn renewals(&self, only: Option<&str>) -> Vec<(Arc<str>, Vec<Renew>)> {
         let mut tags: HashMap<&Arc<str>, Vec<Renew>, RandomState> = HashMap::default();
         for (id, admits) in &self.open {
-            for admit in admits.iter() {
+            let wanted = |admit: &&Admit| only.is_none_or(|tag| *admit.tag == *tag);
+            for admit in admits.iter().filter(wanted) {
                 let holder = if id.attempt == 0 { Holder::Request } else { Holder::Attempt };
                 let held = |charge: &&Charge| {
                     charge.rule.algorithm == Algorithm::Permits && charge.holder == holder

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::super::{Config, Permits, Topped, Used};
 use super::*;
 use crate::domain::{AttemptId, RequestId};
-use crate::policy::limit::{Charge, Holder, LimitId, Metric, Rule};
+use crate::policy::limit::{Charge, Degraded, Holder, LimitId, Metric, Rule};
 use crate::telemetry::Metrics;
 
 const HOUR: Algorithm = Algorithm::Window { slot_ms: 60_000, slots: 60 };
