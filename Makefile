@@ -9,6 +9,11 @@ CARGO ?= cargo
 SDK := target/sdk
 # `make run PROFILE=release` for one that is fast to run instead of fast to build.
 PROFILE ?= dev
+# How many seconds `make fuzz` gives to each target.
+FUZZ_TIME ?= 60
+FUZZ_TARGETS := sse envelope splice document answer
+FUZZ_VERSION := 0.13.2
+FUZZ := target/tools/cargo-fuzz-$(FUZZ_VERSION)/bin/cargo-fuzz
 
 .PHONY: help
 help: ## List the targets.
@@ -37,12 +42,41 @@ soak: need-cargo ## Load a node with everything at once (MINUTES=10) and judge i
 	MINUTES=$(MINUTES) $(CARGO) test --profile $(PROFILE) --test soak -- --nocapture
 
 .PHONY: check
-check: need-cargo need-deny ## Format, lints, documentation, dependencies, architecture.
+check: need-cargo need-deny ## Format, lints, documentation, dependencies, architecture, some fuzzing.
 	$(CARGO) fmt --check
+	rustfmt --edition 2024 --check fuzz/fuzz_targets/*.rs
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --quiet
 	$(CARGO) deny --log-level error check bans licenses sources
 	$(CARGO) test --quiet --test architecture
+	@$(MAKE) --no-print-directory fuzz FUZZ_TIME=6
+
+# Without a sanitizer: nothing in the node is unsafe, and so the usual toolchain will do. Built as
+# `dev` in the same place, so that scripts and macros are shared. What is found is left in
+# fuzz/artifacts; once mended it becomes a seed, and so a test.
+FUZZ_FLAGS := --dev --sanitizer none --target-dir target
+
+.PHONY: fuzz
+fuzz: need-cargo $(FUZZ) fuzz/Cargo.lock ## Fuzz each target for FUZZ_TIME seconds, from its seeds on.
+	$(FUZZ) build $(FUZZ_FLAGS)
+	@for target in $(FUZZ_TARGETS); do \
+	  echo "fuzzing $$target for $(FUZZ_TIME) s"; \
+	  mkdir -p target/fuzz/corpus/$$target; log=target/fuzz/$$target.log; \
+	  case $$target in \
+	    sse) more=tests/fixtures/openai ;; \
+	    document) more='examples tests/configs/valid tests/configs/invalid' ;; \
+	    *) more= ;; \
+	  esac; \
+	  $(FUZZ) run $(FUZZ_FLAGS) $$target \
+	    target/fuzz/corpus/$$target fuzz/seeds/$$target $$more \
+	    -- -max_total_time=$(FUZZ_TIME) -max_len=16384 -timeout=10 -rss_limit_mb=1024 \
+	    >$$log 2>&1 || { tail -n 40 $$log >&2; exit 1; }; \
+	  tail -n 1 $$log; \
+	done
+
+# What is fuzzed has the dependencies of what is served.
+fuzz/Cargo.lock: Cargo.lock fuzz/Cargo.toml
+	@cp $< $@
 
 .PHONY: smoke
 smoke: need-cargo need-curl ## Do as a newcomer does: start a node, run the README's curl, stop it.
@@ -107,6 +141,11 @@ need-deny: need-cargo
 	  echo "installing cargo-deny; this takes a few minutes, once"; \
 	  $(CARGO) install --locked --quiet cargo-deny || { \
 	    echo "missing: cargo-deny. Try: cargo install --locked cargo-deny" >&2; exit 69; }; }
+
+$(FUZZ):
+	@echo "installing cargo-fuzz $(FUZZ_VERSION); this takes a minute, once"
+	@$(CARGO) install --locked --quiet --debug --root $(@:/bin/cargo-fuzz=) \
+	  cargo-fuzz@$(FUZZ_VERSION)
 
 # $(call apt,packages,what is missing): installs Debian packages as root, or says what to do.
 define apt

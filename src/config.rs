@@ -10,11 +10,13 @@
 
 mod check;
 mod compile;
+mod counting;
 mod defaults;
 mod document;
 mod env;
 mod fault;
 mod load;
+mod reach;
 mod schema;
 mod settings;
 mod tree;
@@ -28,5 +30,8 @@ pub use env::Env;
 pub use fault::{DocumentFault, Fault, Warning};
 pub use load::{Format, Loaded, load};
 pub use schema::json_schema;
-pub use settings::{LogFormat, SETTINGS_REFERENCE, Settings, exposure_faults};
+pub use settings::{
+    LogFormat, RedisSettings, RedisUrl, SETTINGS_REFERENCE, Settings, StoreSettings, TlsClient,
+    exposure_faults,
+};
 pub use watch::{Seen, Watch};

@@ -23,5 +23,5 @@ pub use lifecycle::{InFlight, Lifecycle, Phase};
 pub use payload::Payload;
 pub use random::Random;
 pub use secret::Secret;
-pub use units::{UnitError, parse_duration, parse_size};
+pub use units::{UnitError, parse_duration, parse_fixed, parse_size};
 pub use usage::Usage;

@@ -14,5 +14,6 @@ pub mod provider;
 pub mod proxy;
 pub mod sim;
 pub mod snapshot;
+pub mod store;
 pub mod telemetry;
 pub mod upstream;

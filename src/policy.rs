@@ -4,5 +4,6 @@
 //! decision returns its reason for others to record.
 
 pub mod balance;
+pub mod estimate;
 pub mod limit;
 pub mod retry;

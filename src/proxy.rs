@@ -1,12 +1,15 @@
 //! The life of a request, phase by phase, one file each: `authenticate`, `receive`, `route`,
-//! `select`, `attempt`, `relay`, `settle`.
+//! `select`, `admit`, `attempt`, `relay`, `settle`.
 //!
 //! The order is this file. Every phase may end the request with a fault in the client's own
 //! protocol; whatever ends it, even a client that leaves, the guards of `settle` record it.
 
+mod admit;
 mod attempt;
 mod authenticate;
+mod demand;
 mod heartbeat;
+mod quota;
 mod receive;
 mod relay;
 mod request;
@@ -45,6 +48,11 @@ pub use shared::{Config, Shared, Worker};
 /// wait for the milliseconds that it takes.
 const LARGE_BODY: usize = 1024 * 1024;
 
+/// Names the client's own user where its body cannot.
+const USER_HEADER: &str = "x-flotilla-user";
+/// As for the user that a body names.
+const LONGEST_USER: usize = 512;
+
 /// Serves one request from its head to its reply; the body of the reply carries its life on.
 ///
 /// # Cancellation
@@ -54,7 +62,7 @@ pub async fn serve<S>(worker: &Rc<Worker>, request: Request, body: S) -> Reply
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin,
 {
-    let mut account = Account::open(&worker.shared, &request);
+    let mut account = Account::open(&worker.shared, &worker.limiter, &request);
     let ending = account.ending();
     let prepared = tokio::select! {
         biased;
@@ -114,6 +122,7 @@ where
     let (envelope, Received { bytes, hold }) =
         read_envelope(&request, received, &shared.reading).await?;
     account.asked(&envelope.model);
+    let user = user(&envelope, &request.headers)?;
     let pool = route::route(&snapshot, &key, &envelope.model)?;
     account.routed(&pool);
     let deadline = request.received + pool.timeouts.total;
@@ -130,6 +139,8 @@ where
         pool,
         envelope,
         body: bytes,
+        user,
+        client_ip: request.client_ip,
         _hold: hold,
         deadline,
     })
@@ -173,15 +184,32 @@ async fn attempts(exchange: &Exchange, account: &mut Account) -> Result<Committe
 async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Committed, Failed> {
     let worker = &exchange.worker;
     let mut plan = Plan::new(&exchange.pool, &exchange.key, &exchange.envelope.model)?;
+    // What the client is told if nothing better follows: the failure of the last attempt, or the
+    // first refusal of a limit.
+    let (mut last, mut held_up) = (None::<Failed>, None::<Fault>);
     loop {
         let Some(target) = plan.next(worker.random(), Instant::now()) else {
-            let message = "no target is left to try";
-            return Err(Fault::new(Code::NoTarget, message).into());
+            let none = || Fault::new(Code::NoTarget, "no target is left to try");
+            return Err(last.unwrap_or_else(|| held_up.unwrap_or_else(none).into()));
         };
-        let failed = match exchange.attempt(&target, account).await {
+        let admitted = match exchange.admit(&target, account).await {
+            Ok(admitted) => admitted,
+            Err(refused) if refused.elsewhere && plan.has_untried() => {
+                held_up.get_or_insert(refused.fault);
+                continue;
+            }
+            // A provider's own failure says more than that its stand-in may not be asked.
+            Err(refused) => {
+                let fault = held_up.unwrap_or(refused.fault);
+                return Err(last.unwrap_or_else(|| fault.into()));
+            }
+        };
+        let failed = match exchange.attempt(&target, admitted, account).await {
             Ok(committed) => return Ok(committed),
             Err(failed) => failed,
         };
+        // What the next attempt may need is given back before it is asked for.
+        worker.limiter.flushed(&exchange.key.tenant.tag).await;
         let Some(failure) = failed.failure else { return Err(failed) };
         let now = Instant::now();
         plan.failed(&target, failure, failed.retry_after, now);
@@ -198,6 +226,7 @@ async fn try_targets(exchange: &Exchange, account: &mut Account) -> Result<Commi
             Verdict::Again(wait) if may_repeat(worker, now) => sleep(wait).await,
             Verdict::Again(_) | Verdict::Stop(_) => return Err(failed),
         }
+        last = Some(failed);
     }
 }
 
@@ -233,8 +262,9 @@ fn refuse(failed: Failed, mut account: Account) -> Reply {
     reply
 }
 
-/// Says which target answered, and after how many attempts.
+/// Says how the limits stand, which target answered, and after how many attempts.
 fn describe(headers: &mut HeaderMap, account: &Account) {
+    account.quota().write(headers);
     let Some(target) = account.target() else { return };
     if let Ok(name) = HeaderValue::from_str(&target.name) {
         headers.insert(HeaderName::from_static("x-flotilla-target"), name);
@@ -250,9 +280,31 @@ fn draining() -> Fault {
         .retry_after(std::time::Duration::from_secs(1))
 }
 
+/// The client's own user: as the body names it, else as a header does.
+fn user(envelope: &Envelope, headers: &HeaderMap) -> Result<Option<Arc<str>>, Fault> {
+    if let Some(user) = &envelope.user {
+        return Ok(Some(user.as_str().into()));
+    }
+    let Some(value) = headers.get(USER_HEADER) else { return Ok(None) };
+    match value.to_str() {
+        Ok(user) if user.len() <= LONGEST_USER => {
+            Ok(Some(user).filter(|u| !u.is_empty()).map(Into::into))
+        }
+        _ => {
+            let message =
+                format!("{USER_HEADER} is not ASCII, or longer than {LONGEST_USER} bytes");
+            Err(Fault::new(Code::InvalidRequest, message))
+        }
+    }
+}
+
 fn unix_now() -> i64 {
+    i64::try_from(unix_now_ms() / 1000).unwrap_or(i64::MAX)
+}
+
+fn unix_now_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

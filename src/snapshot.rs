@@ -146,6 +146,8 @@ pub struct Route {
 pub struct Tenant {
     /// Its name in the document.
     pub name: Arc<str>,
+    /// Where its limits, its budgets and its usage are kept.
+    pub tag: Arc<str>,
     /// The only providers it may use; none means all.
     pub providers: Option<Vec<Arc<str>>>,
     /// The only regions it may use; none means all. A target without a region is then excluded.

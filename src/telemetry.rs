@@ -6,10 +6,12 @@ mod level;
 pub mod log;
 mod metrics;
 mod series;
+mod store;
 mod trace;
 
 pub use level::{Held, Level, UpstreamLevels};
 pub use metrics::Metrics;
+pub use store::StoreMetrics;
 pub use trace::{
     AttemptFacts, AttemptSpan, RequestFacts, RequestSpan, SamplerConfig, TraceAnswer, TraceConfig,
     TraceCounts, TraceError, TraceSendError, TraceSender, Traces,

@@ -27,6 +27,8 @@ mod head;
 mod io;
 mod lookup;
 mod outgoing;
+#[cfg(test)]
+mod properties;
 mod site;
 mod socket;
 mod tls;

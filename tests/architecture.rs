@@ -105,13 +105,14 @@ fn the_root_of_the_library_only_names_its_modules() {
 
 #[test]
 fn every_file_opens_with_why_it_is() {
-    let broken: Vec<_> = [files("src"), files("tests")]
-        .concat()
-        .into_iter()
-        // A file of tests is about the file that it lies below.
-        .filter(|(path, text)| !text.starts_with("//! ") && !path.ends_with("tests.rs"))
-        .map(|(path, _)| format!("{}: opens without `//!`", path.display()))
-        .collect();
+    let broken: Vec<_> =
+        [files("src"), files("tests"), files("fuzz/fuzz_targets"), files("fuzz/properties")]
+            .concat()
+            .into_iter()
+            // A file of tests is about the file that it lies below.
+            .filter(|(path, text)| !text.starts_with("//! ") && !path.ends_with("tests.rs"))
+            .map(|(path, _)| format!("{}: opens without `//!`", path.display()))
+            .collect();
     assert_none(&broken);
 }
 

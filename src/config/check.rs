@@ -3,21 +3,18 @@
 //!
 //! Everything here is the same on every node; what depends on a node's variables is for `compile`.
 
+mod limits;
 mod routing;
 
 use std::collections::HashMap;
 
-use super::document::{Amount, Document, Fleet, Key, Metric, Price};
+use super::document::{Document, Fleet, Key};
 use super::fault::{DocumentFault, Faults, shown};
 use super::tree::Path;
 use crate::domain::{BaseUrl, KeyHash};
 
 /// The tenant that always exists.
 pub(super) const DEFAULT_TENANT: &str = "default";
-
-/// USD per million tokens; a hundred times what the dearest model costs. Beyond it somebody gave
-/// the price of a token, or of a thousand.
-const DEAREST: f64 = 10_000.0;
 
 /// All that is wrong, in any order.
 pub(super) fn check(document: &Document, faults: Faults) -> Vec<DocumentFault> {
@@ -74,7 +71,6 @@ impl Check<'_> {
         }
         self.unique("routes", fleet.routes.iter().map(|route| route.name.as_str()));
         self.unique("keys", fleet.keys.iter().map(|key| key.name.as_str()));
-        self.unique("limits", fleet.limits.iter().map(|limit| limit.name.as_str()));
     }
 
     /// Names of a list: well-formed, and each given once.
@@ -141,24 +137,16 @@ impl Check<'_> {
                     self.plain(&path.field(field), text);
                 }
             }
-            if let Some(Price { input, output }) = target.price {
-                for (field, price) in [("input", input), ("output", output)] {
-                    if !(0.0..=DEAREST).contains(&price) {
-                        let what = format!("{price} USD per million tokens is absurd");
-                        let hint = format!("give USD per million tokens, 0 to {DEAREST}");
-                        self.fault(&path.field("price").field(field), what, Some(&hint));
-                    }
-                }
-            }
-            for (index, limit) in target.limits.iter().enumerate() {
-                self.amount(&path.field("limits").item(index), limit.metric, &limit.limit);
-            }
         }
     }
 
     fn tenants(&mut self) {
         for (name, tenant) in &self.fleet.tenants {
-            let path = root("tenants").field(name).field("providers");
+            let path = root("tenants").field(name);
+            if let Some(tier) = &tenant.tier {
+                self.name(&path.field("tier"), tier);
+            }
+            let path = path.field("providers");
             for (index, provider) in tenant.providers.iter().flatten().enumerate() {
                 if !self.fleet.providers.contains_key(provider) {
                     let known = self.fleet.providers.keys().map(String::as_str);
@@ -220,26 +208,6 @@ impl Check<'_> {
                 }
                 Some(KeyHash::of(text.as_bytes()))
             }
-        }
-    }
-
-    fn limits(&mut self) {
-        for (index, limit) in self.fleet.limits.iter().enumerate() {
-            self.amount(&root("limits").item(index), limit.metric, &limit.limit);
-        }
-    }
-
-    fn amount(&mut self, path: &Path, metric: Metric, amount: &Amount) {
-        match (metric == Metric::Cost, amount) {
-            (true, Amount::Count(_)) => {
-                let what = "a limit of cost is an amount of money";
-                self.fault(&path.field("limit"), what, Some("write for instance \"100 USD\""));
-            }
-            (false, Amount::Money(_)) => {
-                let what = "only a limit of cost is an amount of money";
-                self.fault(&path.field("limit"), what, Some("write a whole number"));
-            }
-            _ => {}
         }
     }
 }

@@ -4,6 +4,7 @@
 //! What is missing on this node only (a variable, or a good value in it) disables what needs it,
 //! loudly, and never the document: other nodes may have it.
 
+mod limits;
 mod link;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::check::{DEFAULT_TENANT, is_key, is_sendable};
+use super::counting;
 use super::document::{self, Document, Fleet};
 use super::env::{Env, ExpandError, expand};
 use super::fault::{DocumentFault, Faults, Warning, nearest, shown};
@@ -19,10 +21,14 @@ use super::tree::Path;
 use crate::domain::{BaseUrl, KeyHash, Secret};
 use crate::provider::Protocol;
 use crate::snapshot::{Key, Provider, Route, Snapshot, Tenant};
+use limits::{Limits, budget};
 use link::{globs, pools, routes, targets, tenant, tenants};
 
 /// OpenAI's own address.
 const OPENAI: &str = "https://api.openai.com/v1";
+
+/// The name of everybody while no keys are configured.
+const ANONYMOUS: &str = "anonymous";
 
 /// Compiles a document for this node.
 ///
@@ -41,28 +47,32 @@ pub fn compile(
     let pools = pools(fleet, &targets);
     let routes = routes(fleet, &pools);
     let tenants = tenants(fleet);
-    let keys = compiler.keys(fleet, &tenants);
+    let limits = Limits::of(fleet);
+    let keys = compiler.keys(fleet, &tenants, &limits);
     compiler.remarks(fleet, &routes);
     if !compiler.faults.is_empty() {
         return Err(compiler.faults.into_list());
     }
+    let default = tenant(&tenants, DEFAULT_TENANT);
     let anonymous = Key {
-        name: "anonymous".into(),
-        tenant: tenant(&tenants, DEFAULT_TENANT),
+        name: ANONYMOUS.into(),
+        limits: limits.to(ANONYMOUS, &default),
+        tenant: default,
         models: None,
         upstream_models: None,
         expires: None,
         budget: None,
-        limits: Vec::new(),
     };
+    let of_targets = targets.values().flat_map(|target| &target.limits);
+    let limits = limits.all.iter().chain(of_targets).cloned().collect();
     let snapshot = Snapshot {
         revision,
         checksum: document.checksum.as_str().into(),
         providers: providers.into_values().collect(),
+        limits,
         targets: targets.into_values().collect(),
         pools: pools.into_values().collect(),
         routes,
-        limits: Vec::new(),
         keys,
         keys_required: !fleet.keys.is_empty(),
         anonymous: Arc::new(anonymous),
@@ -146,6 +156,7 @@ impl Compiler<'_> {
         &mut self,
         fleet: &Fleet,
         tenants: &Named<Tenant>,
+        limits: &Limits<'_>,
     ) -> HashMap<KeyHash, Arc<Key>, RandomState> {
         let mut keys: HashMap<KeyHash, Arc<Key>, RandomState> = HashMap::default();
         for (index, spec) in fleet.keys.iter().enumerate() {
@@ -166,14 +177,16 @@ impl Compiler<'_> {
                     }
                 },
             };
+            let tenant = tenant(tenants, spec.tenant.as_deref().unwrap_or(DEFAULT_TENANT));
+            let own = counting::key_budget(&spec.name);
             let key = Key {
                 name: spec.name.as_str().into(),
-                tenant: tenant(tenants, spec.tenant.as_deref().unwrap_or(DEFAULT_TENANT)),
+                limits: limits.to(&spec.name, &tenant),
+                tenant,
                 models: globs(spec.models.as_deref()),
                 upstream_models: globs(spec.upstream_models.as_deref()),
                 expires: spec.expires.map(|time| time.0.as_second()),
-                budget: None,
-                limits: Vec::new(),
+                budget: spec.budget.as_ref().map(|spec| budget(&own, spec)),
             };
             if let Some(first) = keys.insert(hash, Arc::new(key)) {
                 let what = format!("the same key as `{}`", shown(&first.name));
@@ -203,6 +216,17 @@ impl Compiler<'_> {
                 }
             }
         }
+        if counts_cost(fleet) {
+            for (name, _) in fleet.targets.iter().filter(|(_, target)| target.price.is_none()) {
+                let what = "has no price, so budgets and limits of cost do not count it";
+                let hint = "if it is free, write price: { input: 0, output: 0 }".to_owned();
+                self.warn(
+                    &Path::default().field("targets").field(name),
+                    what.to_owned(),
+                    Some(hint),
+                );
+            }
+        }
         let pools = || fleet.pools.keys().map(String::as_str);
         for (index, key) in fleet.keys.iter().enumerate() {
             let path = Path::default().field("keys").item(index).field("models");
@@ -218,4 +242,13 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// Whether anything in the document depends on what a request costs.
+fn counts_cost(fleet: &Fleet) -> bool {
+    let of_targets = fleet.targets.values().flat_map(|target| &target.limits);
+    let metrics = fleet.limits.iter().map(|limit| limit.metric);
+    fleet.tenants.values().any(|tenant| tenant.budget.is_some())
+        || fleet.keys.iter().any(|key| key.budget.is_some())
+        || metrics.chain(of_targets.map(|limit| limit.metric)).any(|m| m == document::Metric::Cost)
 }

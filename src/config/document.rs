@@ -17,11 +17,13 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use key::{Key, Tenant};
-pub(super) use limit::{Amount, Limit, Metric, TargetLimit};
+pub(super) use key::{Budget, Key, Period, Tenant};
+pub(super) use limit::{
+    Algorithm, Amount, Counting, Degraded, Dimension, Limit, Metric, Narrow, Scope, TargetLimit,
+};
 pub(super) use pool::{Pool, Route, Timeouts};
 pub(super) use provider::{Price, Provider, Target};
-pub(super) use scalar::{Span, check as scalar_check};
+pub(super) use scalar::{Money, Span, check as scalar_check};
 
 use super::tree::{Node, Path, Place};
 
@@ -46,8 +48,9 @@ impl Document {
 
     /// How many there are of each kind of thing.
     #[must_use]
-    pub fn counts(&self) -> [(&'static str, usize); 6] {
+    pub fn counts(&self) -> [(&'static str, usize); 7] {
         let fleet = &self.fleet;
+        let of_targets = fleet.targets.values().map(|target| target.limits.len());
         [
             ("providers", fleet.providers.len()),
             ("targets", fleet.targets.len()),
@@ -55,6 +58,7 @@ impl Document {
             ("routes", fleet.routes.len()),
             ("tenants", fleet.tenants.len()),
             ("keys", fleet.keys.len()),
+            ("limits", fleet.limits.len() + of_targets.sum::<usize>()),
         ]
     }
 
@@ -97,6 +101,5 @@ pub(super) struct Fleet {
     pub(super) keys: Vec<Key>,
     /// Limits of requests, tokens, cost and concurrency.
     #[serde(default)]
-    #[schemars(extend("x-served" = false))]
     pub(super) limits: Vec<Limit>,
 }

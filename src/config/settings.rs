@@ -7,6 +7,8 @@ mod layers;
 mod otel;
 mod parse;
 mod reader;
+mod redis_url;
+mod store;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,25 +25,14 @@ use crate::telemetry::TraceConfig;
 use parse::{DAY, HOUR};
 use reader::Reader;
 
+pub use redis_url::RedisUrl;
+pub use store::{RedisSettings, StoreSettings, TlsClient};
+
 /// All settings with their meanings and defaults: the embedded file itself.
 pub const SETTINGS_REFERENCE: &str = include_str!("settings.default.toml");
 
 /// Settings whose machinery does not exist yet: refused where they differ from the default.
-const NOT_SERVED: [&str; 13] = [
-    "redis_url",
-    "redis_prefix",
-    "redis_deadline",
-    "redis_tls_ca",
-    "redis_tls_cert",
-    "redis_tls_key",
-    "config_apply",
-    "state_dir",
-    "max_stale",
-    "lease_ttl",
-    "tick",
-    "node_ttl",
-    "secret_key",
-];
+const NOT_SERVED: [&str; 3] = ["config_apply", "max_stale", "secret_key"];
 
 /// The settings of a node, checked.
 #[derive(Clone, Debug)]
@@ -54,6 +45,8 @@ pub struct Settings {
     pub admin_token: Option<Secret>,
     /// Where client commands find the admin listener.
     pub admin_url: String,
+    /// Where state is kept that a fleet shares.
+    pub store: StoreSettings,
     /// The fleet document.
     pub config: Option<PathBuf>,
     /// The node's id: visible ASCII.
@@ -116,6 +109,7 @@ impl Settings {
             admin_listen: read.with("admin_listen", parse::address),
             admin_token: read.secret("admin_token", parse::header_text),
             admin_url: read.with("admin_url", parse::url),
+            store: store::store(&mut read),
             config: read.optional("config").map(PathBuf::from),
             node_id: read.optional_with("node_id", parse::label).unwrap_or_else(|| node_id(env)),
             traces: None,
@@ -148,15 +142,9 @@ impl Settings {
             },
         };
         settings.traces = otel::read(&mut read, env, &settings.node_id);
-        read.optional_with("redis_url", parse::redis_url);
-        read.with("redis_prefix", parse::label);
-        for name in ["redis_deadline", "max_stale", "lease_ttl", "tick", "node_ttl"] {
-            read.duration(name, above_zero, 30 * DAY);
-        }
+        read.duration("max_stale", above_zero, 30 * DAY);
         read.truth("config_apply");
-        for name in ["redis_tls_ca", "redis_tls_cert", "redis_tls_key", "state_dir", "secret_key"] {
-            read.optional(name);
-        }
+        read.optional("secret_key");
         NOT_SERVED.iter().for_each(|name| read.refuse(name));
         settings.together(&mut read);
         read.finish(settings)

@@ -56,14 +56,18 @@ impl<'a> Walker<'a> {
             (None, _) => Some(Json::Bool(true)),
             (Some(expected), found) => {
                 let check = schema.get("x-check").and_then(Json::as_str);
-                if let (Some("duration"), Value::Number(_)) = (check, found) {
-                    let what = "a duration needs a unit";
-                    return self.fault(
-                        node.at,
-                        path,
-                        what,
-                        Some("write for instance 10s or 250ms"),
-                    );
+                let unit = match (check, found) {
+                    (Some("duration"), Value::Number(_)) => {
+                        Some(("a duration needs a unit", "write for instance 10s or 250ms"))
+                    }
+                    (Some("money"), Value::Number(_)) => Some((
+                        "an amount of money needs its currency",
+                        "write for instance \"100 USD\"",
+                    )),
+                    _ => None,
+                };
+                if let Some((what, hint)) = unit {
+                    return self.fault(node.at, path, what, Some(hint));
                 }
                 let what = format!("expected {}, found {}", word(expected), kind(found).1);
                 let hint = match (expected, found) {

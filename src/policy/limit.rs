@@ -5,13 +5,32 @@
 //! Within a tag, a *scope* is one counter's owner (`tenant`, `key=acme-prod`), and holds the states
 //! of the limits that count there.
 
+pub mod bucket;
+pub mod budget;
+pub mod period;
+pub mod permits;
+pub mod place;
+pub mod state;
+pub mod twin;
+pub mod window;
+
 use std::sync::Arc;
+
+use aws_lc_rs::digest;
 
 use crate::domain::AttemptId;
 
 /// A limit's stable name in the state: the same wherever the limit stands in the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LimitId(pub [u8; 8]);
+
+impl LimitId {
+    /// The id as text; the ids that `config` makes are ASCII.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
 
 /// How a limit counts. Times in milliseconds; amounts in requests, tokens or micro-USD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +146,7 @@ pub struct Admit {
 }
 
 /// A row of usage: the node adds the hour.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Row {
     /// The key's name.
     pub key: Arc<str>,
@@ -137,6 +156,14 @@ pub struct Row {
     pub target: Arc<str>,
     /// The model that the client asked for.
     pub model: Arc<str>,
+}
+
+impl Row {
+    /// The row of what no row is left for: an hour of a tag has a bounded number of them.
+    #[must_use]
+    pub fn other() -> Self {
+        Self { key: "other".into(), ..Self::default() }
+    }
 }
 
 /// What is recorded of an attempt whose node dies.
@@ -173,6 +200,37 @@ pub struct Counts {
     pub node_lost: i64,
 }
 
+impl Counts {
+    /// Adds what another record holds.
+    pub fn add(&mut self, more: &Self) {
+        self.merge(more, i64::saturating_add);
+    }
+
+    /// Takes back what was added.
+    pub fn take_back(&mut self, less: &Self) {
+        self.merge(less, i64::saturating_sub);
+    }
+
+    /// What is recorded of an attempt whose node died, if this is its estimate.
+    #[must_use]
+    pub fn of_lost_node(&self) -> Self {
+        Self { attempts: 1, estimated: 1, node_lost: 1, ..*self }
+    }
+
+    fn merge(&mut self, other: &Self, with: fn(i64, i64) -> i64) {
+        self.requests = with(self.requests, other.requests);
+        self.attempts = with(self.attempts, other.attempts);
+        self.input_tokens = with(self.input_tokens, other.input_tokens);
+        self.output_tokens = with(self.output_tokens, other.output_tokens);
+        self.cached_tokens = with(self.cached_tokens, other.cached_tokens);
+        self.reasoning_tokens = with(self.reasoning_tokens, other.reasoning_tokens);
+        self.cost_micro_usd = with(self.cost_micro_usd, other.cost_micro_usd);
+        self.errors = with(self.errors, other.errors);
+        self.estimated = with(self.estimated, other.estimated);
+        self.node_lost = with(self.node_lost, other.node_lost);
+    }
+}
+
 /// The answer to an admission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -198,6 +256,23 @@ pub struct Refusal {
     pub wait_ms: Option<u64>,
     /// What was left of it.
     pub left: u64,
+}
+
+/// Why an amount does not fit a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// In how many milliseconds the same amount fits at the earliest; none where that cannot be
+    /// said, or never comes.
+    pub wait_ms: Option<u64>,
+    /// What is left of the limit.
+    pub left: u64,
+}
+
+impl Misfit {
+    /// What is left after `amount`, if it fits. A limit of 0 refuses even nothing.
+    fn room(limit: u64, used: u64, amount: u64) -> Option<u64> {
+        if limit == 0 { None } else { limit.checked_sub(used.saturating_add(amount)) }
+    }
 }
 
 /// More of what a member has reserved, because it outruns its reservation.
@@ -257,6 +332,15 @@ pub struct Batch {
     pub usage: Vec<(u64, Row, Counts)>,
 }
 
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// All of it is in force now.
+    Now,
+    /// It was applied before, or a later one was; nothing changed.
+    Before,
+}
+
 /// A member whose lease has ended.
 #[derive(Clone, Debug)]
 pub struct Lapsed {
@@ -288,4 +372,33 @@ pub struct Renew {
 pub struct Standing {
     /// What is used of it now: in its window, its bucket, its period, or as permits.
     pub used: u64,
+}
+
+// === impl LimitId ===
+
+impl LimitId {
+    /// The id of what has this name: 48 bits of its SHA-256 as base64url. Whoever compiles a
+    /// configuration sees to it that no two names have the same.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        const DIGITS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let digest = digest::digest(&digest::SHA256, name.as_bytes());
+        let bits =
+            digest.as_ref().iter().take(6).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+        let digit = |place: usize| DIGITS[(bits >> (42 - 6 * place) & 63) as usize];
+        Self(std::array::from_fn(digit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_name_is_the_start_of_its_hash() {
+        // printf %s per-key-rpm | sha256sum | head -c 12 | xxd -r -p | base64 | tr +/ -_
+        assert_eq!(&LimitId::of("per-key-rpm").0, b"rwO1H3Vo");
+        assert_ne!(LimitId::of("a"), LimitId::of("b"));
+    }
 }

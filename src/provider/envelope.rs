@@ -55,7 +55,7 @@ impl Envelope {
     ///
     /// # Errors
     /// A `Fault` with the code `invalid_request` (not valid JSON or multipart, not UTF-8, no
-    /// model, a field of the wrong type) or `duplicate_field`, whose message names the field or
+    /// model, a field of the wrong type or in another case) or `duplicate_field`, whose message names the field or
     /// the place.
     pub fn read(
         endpoint: Endpoint,
@@ -140,6 +140,11 @@ pub(super) fn duplicate(field: &str) -> Fault {
         Code::DuplicateField,
         format!("`{field}` stands more than once in the body; send it once"),
     )
+}
+
+/// The fault of a field that would mean something if it were in lower case.
+pub(super) fn other_case(field: &str) -> Fault {
+    invalid(format!("`{field}` is not in lower case in the body; write it as it is here"))
 }
 
 /// Checks a model's name.

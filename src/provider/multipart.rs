@@ -147,7 +147,8 @@ fn part_headers(headers: &[u8]) -> Result<(&str, bool, bool), &'static str> {
 }
 
 /// The parameters after the first semicolon of a header; `None` once where they are not
-/// well-formed. A backslash before a quote counts as that, because readers differ on it.
+/// well-formed. A backslash before a quote counts as that, and a quote within a value that does not
+/// begin with one, because readers differ on them.
 fn params(text: &str) -> impl Iterator<Item = Option<(&str, &str)>> {
     let mut rest = Some(text.trim_matches([' ', '\t', ';']));
     std::iter::from_fn(move || {
@@ -161,6 +162,9 @@ fn params(text: &str) -> impl Iterator<Item = Option<(&str, &str)>> {
             None => {
                 let end = value.find(';').unwrap_or(value.len());
                 let (value, after) = value.split_at(end);
+                if value.contains('"') {
+                    return Some(None);
+                }
                 (value.trim(), after)
             }
         };

@@ -22,15 +22,14 @@ pub struct Scanner {
     held: BytesMut,
     /// Nothing of the current line was seen so far.
     line_empty: bool,
-    /// The last byte was a CR, and the line that it ended was empty or not.
-    after_cr: Option<Blank>,
+    /// The last byte was a CR, and an LF may follow that belongs to it; and whether the event ends
+    /// as soon as that is known.
+    after_cr: Option<bool>,
     /// The last line ended in a CR alone, so none of the next ones needs to wait for an LF.
     bare_cr: bool,
     /// No event was handed out yet: a byte order mark may come.
     first: bool,
 }
-
-type Blank = bool;
 
 /// One block of lines up to and including the blank line that ends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,20 +116,18 @@ impl Scanner {
     fn boundary(&mut self) -> Option<usize> {
         let mut at = 0;
         loop {
-            if let Some(blank) = self.after_cr {
+            if let Some(ends) = self.after_cr {
                 match self.chunk.get(at) {
                     Some(b'\n') => {
                         at += 1;
                         self.bare_cr = false;
                     }
                     Some(_) => self.bare_cr = true,
-                    // Where lines end in CR alone no LF is to be waited for.
-                    None if blank && self.bare_cr => {}
                     None => return None,
                 }
                 self.after_cr = None;
                 self.line_empty = true;
-                if blank {
+                if ends {
                     return Some(at);
                 }
             }
@@ -149,8 +146,14 @@ impl Scanner {
                     return Some(at);
                 }
             } else {
-                self.line_empty = false;
-                self.after_cr = Some(blank);
+                // Where lines end in CR alone no LF is waited for. One that comes all the same
+                // begins the next event, where it is no line, so that the events are the same
+                // however the stream was cut.
+                let at_once = blank && self.bare_cr;
+                self.after_cr = Some(blank && !at_once);
+                if at_once {
+                    return Some(at);
+                }
             }
         }
     }
@@ -188,7 +191,8 @@ impl Event {
         Self { raw, data, kind, fields, first }
     }
 
-    /// Where a range of `data`, not empty, stands in `raw`.
+    /// Where a range of `data` stands in `raw`. It is not empty, and neither begins nor ends with an
+    /// LF that joins two lines.
     #[must_use]
     pub fn place(&self, range: Range<usize>) -> Range<usize> {
         let mut passed = 0;

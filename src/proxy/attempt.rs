@@ -5,6 +5,7 @@
 
 mod failed;
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +19,7 @@ use tokio::time::timeout_at;
 pub(super) use failed::Failed;
 
 use super::receive::Hold;
-use super::settle::{Account, Trial};
+use super::settle::{Account, Admitted, Trial};
 use super::shared::Worker;
 use super::tap::Tap;
 use crate::provider::{Endpoint, Envelope, StreamFault, openai};
@@ -38,6 +39,9 @@ pub(super) struct Exchange {
     pub(super) pool: Arc<Pool>,
     pub(super) envelope: Envelope,
     pub(super) body: Bytes,
+    /// The client's own user, in the body or in a header.
+    pub(super) user: Option<Arc<str>>,
+    pub(super) client_ip: IpAddr,
     /// Charged to the node's budget as long as an attempt may still need the body.
     pub(super) _hold: Hold,
     /// When the whole request must be over.
@@ -84,11 +88,12 @@ impl Exchange {
     pub(super) async fn attempt(
         &self,
         target: &Arc<Target>,
+        admitted: Option<Admitted>,
         account: &mut Account,
     ) -> Result<Committed, Failed> {
         let asks_usage = self.asks_usage(target);
         let payload = self.envelope.rewrite(&self.body, target.model.as_deref(), asks_usage);
-        let mut trial = account.attempt(target, payload.len() as u64);
+        let mut trial = account.attempt(target, payload.len() as u64, admitted);
         let timeouts = &self.pool.timeouts;
         let clock = if self.envelope.stream { timeouts.first_token } else { timeouts.answer };
         let deadline = (Instant::now() + clock).min(self.deadline);

@@ -151,6 +151,9 @@ impl Relay {
 
     async fn next(&mut self) -> Option<Result<Bytes, Aborted>> {
         loop {
+            if self.trial.outruns() && !self.trial.top_up().await && self.state == State::Live {
+                self.fail("the answer outran a limit that ends it");
+            }
             if !self.due.is_empty() {
                 return Some(Ok(std::mem::take(&mut self.due)));
             }

@@ -10,10 +10,11 @@ use actix_http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY
 use bytes::Bytes;
 use futures_core::Stream;
 
-use crate::domain::{Fault, RequestId};
+use crate::domain::{Code, Fault, RequestId};
 use crate::provider::{Endpoint, openai};
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// A request as the listener hands it in, without its body.
 #[derive(Debug)]
@@ -90,6 +91,10 @@ impl Reply {
         if let Some(wait) = fault.retry_after {
             retry_headers(&mut headers, wait);
         }
+        if fault.code == Code::BudgetExceeded {
+            // Days may be left of the period: the retries of an SDK only cost time.
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
         Self { status, headers, body: Body::Whole(openai::error_body(fault)) }
     }
 }
@@ -106,7 +111,6 @@ fn retry_headers(headers: &mut HeaderMap, wait: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Code;
 
     #[test]
     fn a_retry_is_never_named_too_early() {

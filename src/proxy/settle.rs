@@ -3,6 +3,8 @@
 //! Two guards. A `Trial` lives as long as its attempt, an `Account` as long as its request; both
 //! record when they are dropped, so a client that leaves in any phase cannot skip them.
 
+mod trial;
+
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -13,117 +15,32 @@ use std::time::{Duration, Instant};
 use actix_http::header::HeaderMap;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::quota::Quota;
 use super::request::Request;
 use super::shared::Shared;
 use super::spans;
-use super::tap::Tap;
-use crate::domain::{Code, InFlight, Phase, RequestId, Usage};
+use crate::domain::{AttemptId, Code, InFlight, Phase, RequestId, Usage};
+use crate::policy::limit::{Counts, Row};
 use crate::provider::Endpoint;
 use crate::snapshot::{Key, Pool, Target};
-use crate::telemetry::{AttemptSpan, RequestSpan};
+use crate::store::{Limiter, Permits};
+use crate::telemetry::RequestSpan;
+
+use trial::Begin;
+pub(super) use trial::{Admitted, Asked, Trial};
 
 /// The outcome of a request or an attempt that went well.
 pub(super) const OK: &str = "ok";
-
-/// One attempt at one target, from before it is sent until its answer has passed by.
-#[derive(Debug)]
-pub(super) struct Trial {
-    shared: Arc<Shared>,
-    id: RequestId,
-    endpoint: Endpoint,
-    pub(super) target: Arc<Target>,
-    started: Instant,
-    input_bytes: u64,
-    /// What the answer brought so far.
-    pub(super) tap: Option<Tap>,
-    outcome: Option<&'static str>,
-    charged: bool,
-    totals: Totals,
-    span: Option<Box<AttemptSpan>>,
-}
+/// That of one whose client left.
+const CLIENT_GONE: &str = "client_gone";
 
 /// What all attempts of a request used together; shared between its guards.
 type Totals = Rc<Cell<Usage>>;
 
-impl Trial {
-    /// Records how the attempt ended. `charged` says whether the provider may have worked for it
-    /// although it gave no figures, so that an estimate must stand for them.
-    pub(super) fn end(&mut self, outcome: &'static str, charged: bool) {
-        self.outcome = Some(outcome);
-        self.charged = charged;
-    }
-
-    /// Tells the provider which trace this attempt belongs to.
-    pub(super) fn pass_trace(&self, caller: &HeaderMap, to: &mut HeaderMap) {
-        self.shared.traces.pass_on(self.span.as_deref(), self.id, caller, to);
-    }
-
-    /// Notes the status of the provider's answer.
-    pub(super) fn answered(&mut self, status: u16) {
-        if let Some(span) = &mut self.span {
-            span.answered(status);
-        }
-    }
-
-    /// Records the time from the attempt's start to its first content.
-    pub(super) fn first_content(&mut self) {
-        let elapsed = self.started.elapsed();
-        self.shared.metrics.first_token(&self.target.name, elapsed.as_secs_f64());
-        if let Some(span) = &mut self.span {
-            span.first_content(elapsed);
-        }
-    }
-
-    fn usage(&self) -> Usage {
-        let seen = self.tap.as_ref();
-        if let Some(usage) = seen.and_then(Tap::usage) {
-            return usage;
-        }
-        if !self.charged {
-            return Usage::default();
-        }
-        let input = if self.endpoint.asks_with_text() { self.input_bytes } else { 0 };
-        let output = seen.filter(|_| self.endpoint.answers_with_text());
-        Usage::estimate(input, output.map_or(0, Tap::text_bytes))
-    }
-}
-
-impl Drop for Trial {
-    fn drop(&mut self) {
-        let usage = self.usage();
-        let metrics = &self.shared.metrics;
-        let outcome = self.outcome.unwrap_or_else(|| dropped(&self.shared));
-        metrics.attempt(&self.target.name, outcome, self.started.elapsed().as_secs_f64());
-        metrics.tokens(&self.target.name, &usage);
-        if outcome != OK {
-            // Each of them, because a failover that worked shows nowhere else.
-            tracing::info!(
-                target: "flotilla::attempt",
-                request_id = %self.id,
-                target = &*self.target.name,
-                outcome,
-                duration_ms = milliseconds(self.started.elapsed()),
-                "attempt failed"
-            );
-        }
-        let before = self.totals.get();
-        self.totals.set(Usage {
-            input_tokens: before.input_tokens.saturating_add(usage.input_tokens),
-            output_tokens: before.output_tokens.saturating_add(usage.output_tokens),
-            cached_tokens: before.cached_tokens.saturating_add(usage.cached_tokens),
-            reasoning_tokens: before.reasoning_tokens.saturating_add(usage.reasoning_tokens),
-            estimated: before.estimated || usage.estimated,
-        });
-        if let Some(span) = self.span.take() {
-            spans::end_attempt(*span, self.endpoint, &self.target, outcome, usage);
-        }
-    }
-}
-
 /// The outcome of what was dropped before its end.
 fn dropped(shared: &Shared) -> &'static str {
     let ending = shared.lifecycle.phase() >= Phase::Ending;
-    if ending { Code::NodeDraining.as_str() } else { "client_gone" }
+    if ending { Code::NodeDraining.as_str() } else { CLIENT_GONE }
 }
 
 /// The status that a client was given; 0 while there is none.
@@ -133,6 +50,7 @@ pub(super) type Status = Rc<Cell<u16>>;
 #[derive(Debug)]
 pub(super) struct Account {
     shared: Arc<Shared>,
+    limiter: Limiter,
     id: RequestId,
     endpoint: Endpoint,
     client_ip: IpAddr,
@@ -146,14 +64,23 @@ pub(super) struct Account {
     outcome: Option<&'static str>,
     totals: Totals,
     span: Option<Box<RequestSpan>>,
+    model: Arc<str>,
+    /// Admissions asked for so far, refused ones included: each has an id of its own.
+    admissions: u8,
+    /// Whether what counts once for each request has been charged.
+    admitted: bool,
+    /// Held until the end of the request.
+    permits: Option<Permits>,
+    quota: Quota,
     _in_flight: InFlight,
 }
 
 impl Account {
     /// Opens the account of a request.
-    pub(super) fn open(shared: &Arc<Shared>, request: &Request) -> Self {
+    pub(super) fn open(shared: &Arc<Shared>, limiter: &Limiter, request: &Request) -> Self {
         Self {
             shared: Arc::clone(shared),
+            limiter: limiter.clone(),
             id: request.id,
             endpoint: request.endpoint,
             client_ip: request.client_ip,
@@ -167,6 +94,11 @@ impl Account {
             outcome: None,
             totals: Totals::default(),
             span: shared.traces.request(request.id, &request.headers),
+            model: Arc::default(),
+            admissions: 0,
+            admitted: false,
+            permits: None,
+            quota: Quota::default(),
             _in_flight: shared.lifecycle.enter(),
         }
     }
@@ -178,6 +110,7 @@ impl Account {
 
     /// Notes the model that is asked for.
     pub(super) fn asked(&mut self, model: &str) {
+        self.model = model.into();
         if let Some(span) = &mut self.span {
             span.asked(model);
         }
@@ -190,23 +123,62 @@ impl Account {
         self.pool = Some(Arc::clone(pool));
     }
 
+    /// The id of the next admission. An answer beyond 255 of them would be none to any client.
+    pub(super) fn next_admission(&mut self) -> AttemptId {
+        self.admissions = self.admissions.saturating_add(1);
+        AttemptId { request: self.id, attempt: self.admissions }
+    }
+
+    /// Whether what counts once for each request has been charged.
+    pub(super) fn was_admitted(&self) -> bool {
+        self.admitted
+    }
+
+    /// Notes an admission, and holds its permits until the end of the request.
+    pub(super) fn admitted(&mut self, permits: Option<Permits>) {
+        self.admitted = true;
+        if permits.is_some() {
+            self.permits = permits;
+        }
+    }
+
+    /// Notes how the limits stand.
+    pub(super) fn stands(&mut self, quota: Quota) {
+        self.quota = quota;
+    }
+
+    /// How the limits stand.
+    pub(super) fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Where the usage of an attempt at `target` belongs.
+    pub(super) fn row(&self, target: &Target) -> Row {
+        let name = |name: Option<&Arc<str>>| name.map_or_else(Arc::default, Arc::clone);
+        Row {
+            key: name(self.key.as_ref().map(|key| &key.name)),
+            pool: name(self.pool.as_ref().map(|pool| &pool.name)),
+            target: Arc::clone(&target.name),
+            model: Arc::clone(&self.model),
+        }
+    }
+
+    /// The tag of whoever pays.
+    pub(super) fn tenant_tag(&self) -> Arc<str> {
+        self.key.as_ref().map_or_else(Arc::default, |key| Arc::clone(&key.tenant.tag))
+    }
+
     /// Begins an attempt.
-    pub(super) fn attempt(&mut self, target: &Arc<Target>, input_bytes: u64) -> Trial {
+    pub(super) fn attempt(
+        &mut self,
+        target: &Arc<Target>,
+        input_bytes: u64,
+        admitted: Option<Admitted>,
+    ) -> Trial {
         self.attempts += 1;
         self.target = Some(Arc::clone(target));
-        Trial {
-            shared: Arc::clone(&self.shared),
-            id: self.id,
-            endpoint: self.endpoint,
-            target: Arc::clone(target),
-            started: Instant::now(),
-            input_bytes,
-            tap: None,
-            outcome: None,
-            charged: true,
-            totals: Totals::clone(&self.totals),
-            span: self.span.as_ref().map(|span| span.attempt(self.attempts)),
-        }
+        let row = self.row(target);
+        Trial::begin(self, Begin { target, input_bytes, row, admitted })
     }
 
     /// Attempts made so far.
@@ -240,6 +212,16 @@ impl Account {
     }
 }
 
+impl Account {
+    /// Records the request itself in the row of its last attempt.
+    fn record(&self, outcome: &str) {
+        let Some(target) = &self.target else { return };
+        let is_error = !matches!(outcome, OK | CLIENT_GONE);
+        let counts = Counts { requests: 1, errors: i64::from(is_error), ..Counts::default() };
+        self.limiter.record(self.tenant_tag(), self.row(target), counts);
+    }
+}
+
 impl Drop for Account {
     fn drop(&mut self) {
         let elapsed = self.received.elapsed();
@@ -249,6 +231,7 @@ impl Drop for Account {
         let status = self.status.get();
         self.shared.metrics.request(endpoint, pool, outcome, status, elapsed.as_secs_f64());
         let usage = self.totals.get();
+        self.record(outcome);
         tracing::info!(
             target: "flotilla::request",
             request_id = %self.id,
@@ -293,6 +276,7 @@ fn client_request_id(headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tap::Tap;
     use super::super::{Config, testing};
     use super::*;
     use crate::domain::Lifecycle;
@@ -318,7 +302,7 @@ mod tests {
             client_ip: IpAddr::from([127, 0, 0, 1]),
             received: Instant::now(),
         };
-        Account::open(shared, &request)
+        Account::open(shared, &Limiter::new(&shared.store), &request)
     }
 
     #[test]
@@ -327,7 +311,7 @@ mod tests {
         for phase in [Phase::Serving, Phase::Ending] {
             shared.lifecycle.advance(phase);
             let mut account = account(&shared);
-            drop(account.attempt(&pool.tiers[0][0], 4));
+            drop(account.attempt(&pool.tiers[0][0], 4, None));
         }
         let text = shared.metrics.render();
         for outcome in ["client_gone", "node_draining"] {
@@ -346,7 +330,7 @@ mod tests {
             (Endpoint::ImagesVariations, (0, 0)),
         ] {
             let mut account = account_at(&shared(), endpoint);
-            let mut trial = account.attempt(&testing::pool("p", &[&["t"]]).tiers[0][0], 40);
+            let mut trial = account.attempt(&testing::pool("p", &[&["t"]]).tiers[0][0], 40, None);
             let unread = || unreachable!("no stream");
             let mut tap = Tap::new(&mut HeaderMap::new(), false, unread);
             tap.feed(bytes::Bytes::from_static(&[b'x'; 20]));

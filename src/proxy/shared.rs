@@ -11,8 +11,10 @@ use tokio::sync::Semaphore;
 
 use super::receive::Budget;
 use crate::domain::{Lifecycle, Random};
+use crate::policy::estimate::Estimator;
 use crate::policy::retry::RetryBudget;
 use crate::snapshot::Snapshot;
+use crate::store::{Limiter, Store};
 use crate::telemetry::{Metrics, Traces};
 use crate::upstream::Upstream;
 
@@ -26,6 +28,9 @@ pub struct Config {
     /// The longest silence inside a request body.
     pub body_stall: Duration,
 }
+
+/// Models whose prompts and answers are remembered.
+const MODELS: usize = 1000;
 
 /// What all workers of a node share.
 #[derive(Debug)]
@@ -51,6 +56,10 @@ pub struct Shared {
     pub(super) requests: AtomicU64,
     /// Only touched when a retry is wanted, so a lock costs nothing.
     pub(super) retries: Mutex<RetryBudget>,
+    /// The state of limits.
+    pub store: Arc<Store>,
+    /// What requests turn out to use; touched where a limit asks for an estimate.
+    pub(super) estimates: Mutex<Estimator>,
 }
 
 impl Shared {
@@ -63,6 +72,7 @@ impl Shared {
         lifecycle: Arc<Lifecycle>,
         node: Arc<str>,
     ) -> Self {
+        let store = Store::standalone(metrics.store());
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
             config,
@@ -75,7 +85,15 @@ impl Shared {
             reading: Arc::new(Semaphore::new(cores.div_ceil(2))),
             requests: AtomicU64::new(0),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
+            store,
+            estimates: Mutex::new(Estimator::new(MODELS)),
         }
+    }
+
+    /// The same node, with this store.
+    #[must_use]
+    pub fn with_store(self, store: Arc<Store>) -> Self {
+        Self { store, ..self }
     }
 
     /// The same node, with these traces.
@@ -98,6 +116,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// The way to providers; its connections belong to this thread.
     pub upstream: Upstream,
+    /// The way to limits; its connection belongs to this thread.
+    pub limiter: Limiter,
     /// The random source of this thread.
     pub random: Random,
 }
@@ -106,7 +126,8 @@ impl Worker {
     /// A worker of the node.
     #[must_use]
     pub fn new(shared: Arc<Shared>, upstream: Upstream) -> Self {
-        Self { shared, upstream, random: Random::new() }
+        let limiter = Limiter::new(&shared.store);
+        Self { shared, upstream, limiter, random: Random::new() }
     }
 
     pub(super) fn random(&self) -> u64 {

@@ -10,7 +10,14 @@ use crate::snapshot::{Key, Pool, Provider, Route, Snapshot, Target, Tenant, Time
 
 pub(super) fn tenant(name: &str, providers: Option<&[&str]>) -> Arc<Tenant> {
     let providers = providers.map(|names| names.iter().map(|name| Arc::from(*name)).collect());
-    Arc::new(Tenant { name: name.into(), providers, regions: None, tier: None, budget: None })
+    Arc::new(Tenant {
+        name: name.into(),
+        tag: crate::policy::limit::place::tenant(name),
+        providers,
+        regions: None,
+        tier: None,
+        budget: None,
+    })
 }
 
 pub(super) fn key(name: &str, models: Option<Vec<Glob>>) -> Arc<Key> {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::policy::limit::period::{self, Zone};
 use crate::policy::limit::{Algorithm, Degraded, LimitId, Metric};
+
+pub use crate::policy::limit::period::Period;
 
 /// A limit over a scope.
 #[derive(Debug)]
@@ -25,6 +28,42 @@ pub struct Limit {
     pub degraded: Degraded,
     /// Whether a stream that outruns it is ended.
     pub hard: bool,
+}
+
+impl Limit {
+    /// Whether its scope has this dimension, narrowed or spread.
+    #[must_use]
+    pub fn has(&self, dimension: Dimension) -> bool {
+        self.spread.contains(&dimension)
+            || self.narrow.iter().any(|(narrow, _)| *narrow == dimension)
+    }
+
+    /// Whether every attempt counts, instead of every request once. Tokens and cost always count
+    /// by attempt.
+    #[must_use]
+    pub fn counts_attempts(&self) -> bool {
+        self.has(Dimension::Target) || self.has(Dimension::Provider)
+    }
+}
+
+impl Dimension {
+    /// Its name in the document.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Tenant => "tenant",
+            Self::User => "user",
+            Self::Tier => "tier",
+            Self::Pool => "pool",
+            Self::Model => "model",
+            Self::Target => "target",
+            Self::Provider => "provider",
+            Self::Ip => "ip",
+            Self::Fleet => "fleet",
+            Self::Node => "node",
+        }
+    }
 }
 
 /// A dimension of a scope.
@@ -63,23 +102,20 @@ pub struct Budget {
     pub limit: u64,
     /// The calendar period.
     pub period: Period,
-    /// In whose days: an IANA name.
-    pub timezone: Arc<str>,
+    /// In whose days.
+    pub zone: Zone,
     /// From how many micro-USD on answers warn.
     pub soft: Option<u64>,
     /// Whether a stream that outruns it is ended.
     pub hard: bool,
 }
 
-/// A calendar period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Period {
-    /// From midnight.
-    Day,
-    /// From Monday.
-    Week,
-    /// From the first.
-    Month,
+impl Budget {
+    /// The period that contains `now_ms`, as [start, end) in milliseconds of Unix time.
+    #[must_use]
+    pub fn period_at(&self, now_ms: u64) -> (u64, u64) {
+        period::period(self.period, &self.zone, now_ms)
+    }
 }
 
 /// What tokens cost, in pico-USD each (a millionth of a micro-USD), which is USD for a million

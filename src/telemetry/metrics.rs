@@ -20,6 +20,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::level::{Level, UpstreamLevels};
 use super::log;
 use super::series::{Name, Names, Series};
+use super::store::StoreMetrics;
 use super::trace::Traces;
 use crate::domain::Usage;
 
@@ -52,6 +53,8 @@ pub struct Metrics {
     upstream_idle: Series<WorkerLabels, Gauge>,
     reloads: Series<OutcomeLabels, Counter>,
     revision: Gauge,
+    store: StoreMetrics,
+    refusals: Series<LimitLabels, Counter>,
     loaded: Mutex<Option<Instant>>,
 }
 
@@ -84,6 +87,11 @@ struct TargetLabels {
 struct TokenLabels {
     target: Name,
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: Name,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -168,6 +176,8 @@ impl Metrics {
         let upstream_idle = Series::new(Gauge::default);
         let reloads = Series::new(Counter::default);
         let revision = Gauge::default();
+        let store = StoreMetrics::default();
+        let refusals = Series::new(Counter::default);
 
         let r = &mut registry;
         r.register("requests", "Requests answered, by how they ended", requests.clone());
@@ -225,6 +235,12 @@ impl Metrics {
         );
         r.register("config_reloads", "Changed fleet documents, by outcome", reloads.clone());
         r.register("config_revision", "The revision served now", revision.clone());
+        r.register(
+            "limit_refusals",
+            "Requests and attempts refused by a limit or a budget",
+            refusals.clone(),
+        );
+        store.register(r);
         r.register_collector(Box::new(LogLines));
 
         Self {
@@ -245,6 +261,8 @@ impl Metrics {
             upstream_idle,
             reloads,
             revision,
+            store,
+            refusals,
             loaded: Mutex::new(None),
         }
     }
@@ -350,6 +368,25 @@ impl Metrics {
             in_flight: level(&self.upstream_in_flight),
             idle: level(&self.upstream_idle),
         }
+    }
+
+    /// What the store of limits counts.
+    #[must_use]
+    pub fn store(&self) -> StoreMetrics {
+        self.store.clone()
+    }
+
+    /// The limit or budget of this name refused.
+    pub fn refused(&self, limit: &str) {
+        let limit = self.names.get(limit);
+        self.refusals.with(&LimitLabels { limit }, |count| {
+            count.inc();
+        });
+    }
+
+    /// Forgets the series of limits that left the configuration.
+    pub fn retain_limits(&self, limits: &HashSet<&str>) {
+        self.refusals.retain(|labels| limits.contains(labels.limit.as_str()));
     }
 
     /// A changed document was taken over (`ok`) or refused.

@@ -130,7 +130,8 @@ fn read(bytes: &[u8]) -> Result<Option<(Facts, usize)>, Malformed> {
         if start == 0 {
             facts.status_line(line)?;
         } else if line.is_empty() {
-            return Ok(Some((facts, lf + 1)));
+            // However it was cut on its way, a head beyond the bound is refused.
+            return if lf < MAX_HEAD { Ok(Some((facts, lf + 1))) } else { Err(Malformed) };
         } else {
             facts.header(line, start)?;
         }

@@ -1,6 +1,7 @@
 //! Tests of settings and fleet documents: through the library, the command and its files.
 
 mod corpus;
+mod limits;
 mod mutated;
 mod otel;
 mod reload;
@@ -48,7 +49,10 @@ fn check_says_ok_for_a_good_document() {
     assert_eq!(output.status.code(), Some(0));
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(out.starts_with("ok: "), "{out}");
-    assert!(out.contains("2 providers, 3 targets, 2 pools, 2 routes, 2 tenants, 2 keys"), "{out}");
+    assert!(
+        out.contains("2 providers, 3 targets, 2 pools, 2 routes, 2 tenants, 2 keys, 6 limits"),
+        "{out}"
+    );
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(err.contains("OPENAI_API_KEY is not set") && err.contains("ACME_KEY is not set"));
     let output = flotilla(&["check", "--json", file]);
@@ -161,6 +165,11 @@ fn explicit_zeros_and_falses_are_honoured() {
     let key = snapshot.keys.values().next().expect("there is one");
     assert!(!key.may_use("fast", "fast") && !key.may_reach(target, "gpt"));
     assert_eq!(key.tenant.providers.as_deref().map(<[_]>::len), Some(0));
+    let budget = key.tenant.budget.as_ref().expect("there is one");
+    assert_eq!((budget.limit, budget.soft, budget.hard), (0, Some(0), false));
+    assert_eq!(target.price.map(|price| (price.input, price.output)), Some((0, 0)));
+    let limits: Vec<_> = snapshot.limits.iter().map(|limit| limit.limit).collect();
+    assert_eq!((limits, key.limits.len()), (vec![0, 0, 0, 5], 4));
 }
 
 #[test]

@@ -208,7 +208,7 @@ pools: { it: { tiers: [[t]] } }
         ("", vec![("FLOTILLA_CONFIG", "/nowhere/fleet.yaml")], vec!["/nowhere/fleet.yaml"]),
         (
             "",
-            vec![("FLOTILLA_REDIS_URL", "redis://127.0.0.1")],
+            vec![("FLOTILLA_REDIS_URL", "redis+sentinel://127.0.0.1/main")],
             vec!["FLOTILLA_REDIS_URL", "not served"],
         ),
         ("", vec![("FLOTILLA_SETTINGS", "/nowhere/settings.toml")], vec!["/nowhere/settings.toml"]),

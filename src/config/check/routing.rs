@@ -77,7 +77,7 @@ impl Check<'_> {
         }
     }
 
-    fn pool_named(&mut self, path: &Path, name: &str) {
+    pub(super) fn pool_named(&mut self, path: &Path, name: &str) {
         if !self.fleet.pools.contains_key(name) {
             let known = self.fleet.pools.keys().map(String::as_str);
             self.dangling(path, "pool", name, known);

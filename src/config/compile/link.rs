@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use super::Named;
+use super::limits::{budget, of_target, price};
+use crate::config::counting;
 use crate::config::document::{self, Fleet, Span};
 use crate::domain::Glob;
 use crate::policy::balance::Strategy;
+use crate::policy::limit::place;
 use crate::snapshot::{Pool, Provider, Route, Target, Tenant, Timeouts};
 
 /// Attempts of a pool that does not say.
@@ -27,8 +30,8 @@ pub(super) fn targets(fleet: &Fleet, providers: &Named<Provider>) -> Named<Targe
             weight: spec.weight,
             zone: spec.zone.as_deref().map(Into::into),
             region: spec.region.as_deref().map(Into::into),
-            price: None,
-            limits: Vec::new(),
+            price: spec.price.and_then(price),
+            limits: of_target(name, spec),
         };
         (name.clone(), Arc::new(target))
     });
@@ -80,10 +83,11 @@ pub(super) fn tenants(fleet: &Fleet) -> Named<Tenant> {
     let compiled = fleet.tenants.iter().map(|(name, spec)| {
         let tenant = Tenant {
             name: name.as_str().into(),
+            tag: place::tenant(name),
             providers: names(&spec.providers),
             regions: names(&spec.regions),
-            tier: None,
-            budget: None,
+            tier: spec.tier.as_deref().map(Into::into),
+            budget: spec.budget.as_ref().map(|spec| budget(&counting::tenant_budget(name), spec)),
         };
         (name.clone(), Arc::new(tenant))
     });
@@ -95,6 +99,7 @@ pub(super) fn tenant(tenants: &Named<Tenant>, name: &str) -> Arc<Tenant> {
     tenants.get(name).cloned().unwrap_or_else(|| {
         Arc::new(Tenant {
             name: name.into(),
+            tag: place::tenant(name),
             providers: None,
             regions: None,
             tier: None,

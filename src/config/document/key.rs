@@ -11,12 +11,8 @@ use super::scalar::{Hash, Money, Time, Variables};
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Tenant {
     /// Its service class.
-    #[expect(dead_code, reason = "refused by the walk until tiers exist")]
-    #[schemars(extend("x-served" = false))]
     pub(in crate::config) tier: Option<String>,
     /// What it may spend.
-    #[expect(dead_code, reason = "refused by the walk until budgets exist")]
-    #[schemars(extend("x-served" = false))]
     pub(in crate::config) budget: Option<Budget>,
     /// The only providers it may use. Left out: all. Empty: none.
     pub(in crate::config) providers: Option<Vec<String>>,
@@ -27,25 +23,25 @@ pub(in crate::config) struct Tenant {
 /// What may be spent in a period.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "refused by the walk until budgets exist")]
 pub(in crate::config) struct Budget {
     /// The amount.
     pub(in crate::config) limit: Money,
     /// The period after which it starts anew.
     pub(in crate::config) period: Period,
-    /// In whose days, weeks and months. Default: UTC.
+    /// In whose days, weeks and months: an IANA name such as `Europe/Vienna`. Default: UTC.
     pub(in crate::config) timezone: Option<String>,
     /// The share that warns, from 0 to 1.
     #[schemars(range(min = 0, max = 1))]
     pub(in crate::config) soft: Option<f64>,
     /// Whether a request that outruns it is ended.
     pub(in crate::config) hard: Option<bool>,
-    /// How safely it is kept.
+    /// How safely it is kept. Default: `fast`.
+    #[expect(dead_code, reason = "there is one; the walk refuses the other")]
     pub(in crate::config) durability: Option<Durability>,
 }
 
 /// A calendar period.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum Period {
     /// From midnight.
@@ -75,7 +71,5 @@ pub(in crate::config) struct Key {
     /// From when on it is refused.
     pub(in crate::config) expires: Option<Time>,
     /// What it may spend.
-    #[expect(dead_code, reason = "refused by the walk until budgets exist")]
-    #[schemars(extend("x-served" = false))]
     pub(in crate::config) budget: Option<Budget>,
 }

@@ -75,12 +75,10 @@ pub(in crate::config) struct Target {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub(in crate::config) weight: u32,
-    /// What it costs.
-    #[schemars(extend("x-served" = false))]
+    /// What it costs. Left out: budgets and limits of cost do not count its requests.
     pub(in crate::config) price: Option<Price>,
     /// Limits of this target.
     #[serde(default)]
-    #[schemars(extend("x-served" = false))]
     pub(in crate::config) limits: Vec<TargetLimit>,
 }
 
@@ -88,8 +86,8 @@ fn one() -> u32 {
     1
 }
 
-/// USD per million tokens.
-#[derive(Deserialize, JsonSchema)]
+/// USD per million tokens, with at most 6 decimals.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Price {
     /// Of the prompt.

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::domain::{KeyHash, Secret, parse_duration};
+use crate::domain::{KeyHash, Secret, UnitError, parse_duration, parse_fixed};
 
 /// No clock of ours is longer; it keeps every deadline within what the clocks can hold.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
@@ -22,7 +22,7 @@ pub(in crate::config) fn check(name: &str, text: &str) -> Result<(), String> {
         "duration" => duration(text).map(drop),
         "time" => time(text).map(drop),
         "key-hash" => text.parse::<KeyHash>().map(drop).map_err(|error| error.to_string()),
-        "money" => money(text),
+        "money" => money(text).map(drop),
         "variables" => variables(text),
         _ => Ok(()),
     }
@@ -42,11 +42,17 @@ fn time(text: &str) -> Result<Timestamp, String> {
     })
 }
 
-fn money(text: &str) -> Result<(), String> {
-    let amount = text.strip_suffix(" USD").and_then(|amount| amount.parse::<f64>().ok());
+/// An amount of money in micro-USD.
+fn money(text: &str) -> Result<u64, String> {
+    const HINT: &str = "write for instance \"100 USD\"";
+    let amount = text.strip_suffix(" USD").map(|amount| parse_fixed(amount, 6));
     match amount {
-        Some(amount) if amount.is_finite() && amount >= 0.0 => Ok(()),
-        _ => Err("not an amount of money; write for instance \"100 USD\"".to_owned()),
+        Some(Ok(micro)) => Ok(micro),
+        Some(Err(UnitError::TooFine(..))) => {
+            Err("an amount of money has at most 6 decimals".to_owned())
+        }
+        Some(Err(UnitError::TooLarge(_))) => Err("too much money to be counted".to_owned()),
+        _ => Err(format!("not an amount of money; {HINT}")),
     }
 }
 
@@ -152,9 +158,15 @@ impl JsonSchema for Hash {
     }
 }
 
-/// An amount of money; what it is worth is read by the limits that use it.
-#[derive(Deserialize)]
-pub(in crate::config) struct Money(#[expect(dead_code, reason = "budgets come later")] String);
+/// An amount of money in micro-USD.
+#[derive(Clone, Copy)]
+pub(in crate::config) struct Money(pub(in crate::config) u64);
+
+impl<'de> Deserialize<'de> for Money {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        money(&String::deserialize(from)?).map(Self).map_err(D::Error::custom)
+    }
+}
 
 impl JsonSchema for Money {
     fn schema_name() -> Cow<'static, str> {
@@ -162,7 +174,7 @@ impl JsonSchema for Money {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let description = "An amount of money, such as `100 USD`.";
-        text_schema("money", description, Some("^[0-9]+([.][0-9]+)? USD$"))
+        let description = "An amount of money, such as `100 USD`, with at most 6 decimals.";
+        text_schema("money", description, Some("^[0-9]+([.][0-9]{1,6})? USD$"))
     }
 }

@@ -91,15 +91,3 @@ pub(super) fn origin(text: &str) -> Parsed<String> {
         format!("\"{}\" is not an origin such as https://app.example.com", shown(text))
     })
 }
-
-/// Never repeated, for it may hold a password.
-pub(super) fn redis_url(text: &str) -> Parsed<()> {
-    let schemes = ["redis", "rediss"];
-    let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
-    let base = scheme.trim_end_matches("+sentinel").trim_end_matches("+cluster");
-    if schemes.contains(&base) {
-        Ok(())
-    } else {
-        Err("not a URL that begins with redis:// or rediss://".to_owned())
-    }
-}

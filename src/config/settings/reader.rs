@@ -81,6 +81,10 @@ impl Reader {
         }
     }
 
+    pub(super) fn is_set(&mut self, key: &str) -> bool {
+        !self.text(key).is_empty()
+    }
+
     /// A setting that may be empty: not set.
     pub(super) fn optional(&mut self, key: &str) -> Option<String> {
         Some(self.text(key)).filter(|text| !text.is_empty())
@@ -107,7 +111,11 @@ impl Reader {
         let parse = |text: &str| parse_duration(text).map_err(|error| error.to_string());
         let duration = self.with(key, parse);
         if duration < least {
-            self.fault(key, "must be above 0s", None);
+            let least = match least.as_millis() {
+                1 => "above 0s".to_owned(),
+                least => format!("at least {least}ms"),
+            };
+            self.fault(key, &format!("must be {least}"), None);
         } else if duration > most {
             self.fault(key, &format!("must be at most {}s", most.as_secs()), None);
         }

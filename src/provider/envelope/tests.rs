@@ -76,6 +76,25 @@ fn a_field_that_stands_twice_is_refused_in_any_spelling() {
 }
 
 #[test]
+fn a_field_in_another_case_is_refused_even_alone() {
+    for (member, field) in [
+        (r#""N":100"#, "`n`"),
+        (r#""Stream":true"#, "`stream`"),
+        (r#""Max_tokens":9"#, "`max_tokens`"),
+        (r#""\u0055ser":"u""#, "`user`"),
+        (r#""stream":true,"Stream_options":{"include_usage":false}"#, "`stream_options`"),
+        (
+            r#""stream":true,"stream_options":{"Include_usage":false}"#,
+            "`stream_options.include_usage`",
+        ),
+    ] {
+        let (code, message) = fault(&format!(r#"{{"model":"m",{member}}}"#));
+        assert_eq!(code, Code::InvalidRequest, "{member}");
+        assert!(message.contains(field), "{message}");
+    }
+}
+
+#[test]
 fn wrong_types_name_their_field() {
     for (member, field) in [
         (r#""stream":"true""#, "`stream`"),
@@ -254,6 +273,7 @@ fn faults_of_a_form_name_their_field() {
         ("model=a MODEL=b", Code::DuplicateField, "`model`"),
         ("model=a n=1 n=2", Code::DuplicateField, "`n`"),
         ("model=a n=0", Code::InvalidRequest, "`n`"),
+        ("model=a N=9", Code::InvalidRequest, "`n`"),
         ("model=a stream=yes", Code::InvalidRequest, "`stream`"),
         ("model=a\u{0}b", Code::InvalidRequest, "`model`"),
     ] {

@@ -54,6 +54,7 @@ fn whatever_two_parsers_could_read_in_two_ways_is_refused() {
         form(&[("Content-Disposition: form-data; name=x; name*=y", "1")]),
         form(&[("Content-Disposition: form-data; name=\"x\\\"; y\"", "1")]),
         form(&[("Content-Disposition: form-data; name=\"x\"y", "1")]),
+        form(&[("Content-Disposition: form-data; name=y\"x\"", "1")]),
         form(&[("Content-Disposition: form-data; name=\"x", "1")]),
         form(&[(&format!("{NAMED}\r\n{NAMED}"), "1")]),
         form(&[(&format!("{NAMED}\r\n folded"), "1")]),

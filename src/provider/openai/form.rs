@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::domain::Fault;
-use crate::provider::envelope::{self, Envelope, Notation, duplicate, invalid};
+use crate::provider::envelope::{self, Envelope, Notation, duplicate, invalid, other_case};
 use crate::provider::multipart::{self, Part};
 
 /// The fields that are read.
@@ -29,14 +29,15 @@ pub(in crate::provider) fn read(content_type: &str, body: &Bytes) -> Result<Enve
         if std::mem::replace(seen, true) {
             return Err(duplicate(name));
         }
+        if part.name != *name {
+            return Err(other_case(name));
+        }
         if part.file || part.encoded {
             return Err(invalid(format!(
                 "`{name}` must be a plain field, no file and not encoded"
             )));
         }
-        if part.name == *name {
-            *span = Some(part.value);
-        }
+        *span = Some(part.value);
         Ok(())
     };
     multipart::parts(body, boundary, |part| {

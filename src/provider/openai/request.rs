@@ -1,15 +1,17 @@
 //! Reads the envelope of a JSON request.
 //!
-//! Every field that decides something may stand once only, in any spelling of its key: what this
-//! node reads and what a provider reads must be the same field, or a second `model` would smuggle
-//! a model past a key's permission. Spellings in other cases count too, because some providers'
-//! parsers do not tell them apart.
+//! Every field that decides something may stand once only, however its key is escaped, and in lower
+//! case: what this node reads and what a provider reads must be the same field, or a second `model`
+//! would smuggle a model past a key's permission. In other cases such a field is refused even where
+//! it stands alone, because some providers' parsers do not tell cases apart: an `N` that this node
+//! passed by would cost a hundred answers, and a `Stream_options` would stand beside the one that the
+//! node adds.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::domain::Fault;
-use crate::provider::envelope::{self, Envelope, Notation, duplicate, invalid};
+use crate::provider::envelope::{self, Envelope, Notation, duplicate, invalid, other_case};
 use crate::provider::{Endpoint, json};
 
 /// The fields that are read, in the order of `Fields`.
@@ -90,7 +92,7 @@ fn text(body: &Bytes) -> Result<&str, Fault> {
 fn fields(text: &str) -> Result<Fields<'_>, Fault> {
     let mut fields = Fields::default();
     let mut seen = [false; NAMES.len()];
-    let mut twice = None;
+    let (mut twice, mut other) = (None, None);
     json::members(text, |member| {
         let Some(index) = NAMES.iter().position(|name| name.eq_ignore_ascii_case(&member.key))
         else {
@@ -102,13 +104,16 @@ fn fields(text: &str) -> Result<Fields<'_>, Fault> {
             }
             if NAMES.get(index).is_some_and(|name| *name == member.key) {
                 *field = Some(member.value);
+            } else {
+                other = other.or(NAMES.get(index));
             }
         }
     })
     .map_err(|error| not_json(&error))?;
-    match twice {
-        Some(name) => Err(duplicate(name)),
-        None => Ok(fields),
+    match (twice, other) {
+        (Some(name), _) => Err(duplicate(name)),
+        (None, Some(name)) => Err(other_case(name)),
+        (None, None) => Ok(fields),
     }
 }
 
@@ -189,17 +194,21 @@ fn stream_options(text: &str, options: Option<&RawValue>) -> Result<StreamOption
         return Err(invalid("`stream_options` must be an object"));
     }
     let start = json::span(text, inside).start;
-    let (mut found, mut count, mut members) = (None, 0, 0);
+    let (mut found, mut other, mut count, mut members) = (None, false, 0, 0);
     json::members(inside, |member| {
         members += 1;
         if member.key.eq_ignore_ascii_case("include_usage") {
             count += 1;
-            found = Some(member.value).filter(|_| member.key == "include_usage");
+            found = Some(member.value);
+            other |= member.key != "include_usage";
         }
     })
     .map_err(|error| not_json(&error))?;
     if count > 1 {
         return Err(duplicate("stream_options.include_usage"));
+    }
+    if other {
+        return Err(other_case("stream_options.include_usage"));
     }
     let include_usage = flag("stream_options.include_usage", found)?.unwrap_or(false);
     let question = match (found, members) {

@@ -51,6 +51,16 @@ fn an_event_is_out_as_soon_as_its_blank_line_is() {
 }
 
 #[test]
+fn an_lf_behind_a_blank_line_that_ended_in_cr_is_cut_off_the_same_wherever_it_comes() {
+    let text = b"data: a\rdata: b\r\r\ndata: c\n\n";
+    let whole = scan(&[text]);
+    assert_eq!(data(&whole), ["a\nb", "c"]);
+    for cut in 0..text.len() {
+        assert_eq!(scan(&[&text[..cut], &text[cut..]]), whole, "cut at {cut}");
+    }
+}
+
+#[test]
 fn an_event_in_one_chunk_is_not_copied() {
     let chunk = Bytes::from_static(b"data: a\n\ndata: b\n\n");
     let mut scanner = Scanner::new();

@@ -32,7 +32,7 @@ fn keys(text: &str) -> Vec<(usize, usize)> {
 fn a_slip_in_any_key_is_named_and_refused() {
     let scratch = Scratch::new();
     let keys = keys(REFERENCE);
-    assert!(keys.len() > 50, "the reference covers everything");
+    assert!(keys.len() > 90, "the reference covers everything");
     for (start, end) in keys {
         for at in start..end {
             let mut text = REFERENCE.as_bytes().to_vec();
@@ -66,6 +66,16 @@ fn stray() -> impl Strategy<Value = Value> {
         json!("1s"),
         json!("${A}"),
         json!("5 USD"),
+        json!("281474977 USD"),
+        json!(281_474_976_710_656_u64),
+        json!(1_000_000_000_000_u64),
+        json!("32d"),
+        json!("token_bucket"),
+        json!("concurrency"),
+        json!("cost"),
+        json!("key"),
+        json!(["key", "user"]),
+        json!({"tier": "premium", "per": ["ip"]}),
         json!("inf USD"),
         json!("weighted"),
         json!("99999999999d"),
@@ -152,6 +162,26 @@ proptest! {
             let mut all = Vec::new();
             places(&document, "", &mut all);
             if let Some(place) = document.pointer_mut(&all[at.index(all.len())]) {
+                *place = stray;
+            }
+        }
+        survives(Format::Json, document.to_string().as_bytes());
+    }
+
+    // The reference has no fault to begin with, so that many of these are compiled.
+    #[test]
+    fn what_the_check_lets_through_compiles(
+        edits in proptest::collection::vec((any::<Index>(), stray()), 1..3),
+    ) {
+        let reference = include_str!("../../configs/valid/reference.json");
+        let mut document: Value = serde_json::from_str(reference).expect("it is JSON");
+        for (at, stray) in edits {
+            let mut all = Vec::new();
+            places(&document, "", &mut all);
+            all.retain(|place| place.contains("limit") || place.contains("budget"));
+            if let Some(place) = all.get(at.index(all.len().max(1))).cloned()
+                && let Some(place) = document.pointer_mut(&place)
+            {
                 *place = stray;
             }
         }

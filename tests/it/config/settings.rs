@@ -221,24 +221,98 @@ fn faults_of_the_file_name_file_key_and_place() {
 #[test]
 fn what_is_not_served_yet_is_refused_unless_it_is_the_default() {
     for (name, value) in [
-        ("FLOTILLA_REDIS_URL", "redis://127.0.0.1"),
-        ("FLOTILLA_REDIS_PREFIX", "other"),
-        ("FLOTILLA_REDIS_DEADLINE", "60ms"),
-        ("FLOTILLA_REDIS_TLS_CA", "ca.pem"),
         ("FLOTILLA_CONFIG_APPLY", "true"),
-        ("FLOTILLA_STATE_DIR", "/tmp"),
         ("FLOTILLA_MAX_STALE", "2h"),
-        ("FLOTILLA_LEASE_TTL", "11s"),
-        ("FLOTILLA_TICK", "1s"),
-        ("FLOTILLA_NODE_TTL", "3s"),
         ("FLOTILLA_SECRET_KEY", "x"),
     ] {
         let faults = faults(&[(name, value)]);
         assert_eq!(faults, [format!("{name}: not served yet; leave it unset for now")]);
     }
-    good(&[("FLOTILLA_REDIS_DEADLINE", "50ms"), ("FLOTILLA_CONFIG_APPLY", "false")]);
-    let faults = faults(&[("FLOTILLA_REDIS_URL", "http://u:canary@host")]);
-    assert!(faults.len() == 2 && !faults.concat().contains("canary"), "{faults:?}");
+    good(&[("FLOTILLA_MAX_STALE", "1h"), ("FLOTILLA_CONFIG_APPLY", "false")]);
+    let faults = faults(&[("FLOTILLA_REDIS_URL", "redis+sentinel://u:canary@h:26379/master")]);
+    assert!(faults.len() == 1 && faults[0].contains("Sentinel is not served yet"), "{faults:?}");
+    assert!(!faults.concat().contains("canary"), "{faults:?}");
+}
+
+#[test]
+fn the_settings_of_the_store_are_read() {
+    let store = good(&[]).store;
+    assert!(store.redis.is_none() && store.state_dir.is_none());
+    let ms = Duration::from_millis;
+    assert_eq!((store.lease_ttl, store.tick, store.node_ttl), (ms(10_000), ms(250), ms(2500)));
+    let scratch = Scratch::new();
+    let dir = scratch.write("x", "").parent().expect("it is in one").to_owned();
+    let settings = good(&[
+        ("FLOTILLA_REDIS_URL", "redis+cluster://node:canary@a:7000,b:7001"),
+        ("FLOTILLA_REDIS_PREFIX", "fleet-2"),
+        ("FLOTILLA_REDIS_DEADLINE", "80ms"),
+        ("FLOTILLA_LEASE_TTL", "4s"),
+        ("FLOTILLA_TICK", "1s"),
+        ("FLOTILLA_NODE_TTL", "1001ms"),
+        ("FLOTILLA_STATE_DIR", dir.to_str().expect("it is text")),
+    ]);
+    assert!(!format!("{settings:?}").contains("canary"), "{settings:?}");
+    let store = settings.store;
+    assert_eq!((store.lease_ttl, store.tick, store.node_ttl), (ms(4000), ms(1000), ms(1001)));
+    assert_eq!(store.state_dir, Some(dir));
+    let redis = store.redis.expect("it is set");
+    assert_eq!((redis.prefix.as_str(), redis.deadline), ("fleet-2", ms(80)));
+    assert_eq!(redis.url.to_string(), "redis+cluster://a:7000,b:7001");
+    assert_eq!(redis.url.expose().expose(), "redis+cluster://node:canary@a:7000,b:7001");
+    assert_eq!(redis.url.password.as_ref().map(|secret| secret.expose()), Some("canary"));
+    assert!(redis.tls_ca.is_none() && redis.tls_client.is_none());
+}
+
+#[test]
+fn clocks_of_the_store_that_cannot_work_are_refused() {
+    for (name, value, what) in [
+        ("FLOTILLA_NODE_TTL", "250ms", "a node would be lost between two heartbeats"),
+        ("FLOTILLA_LEASE_TTL", "999ms", "leases would end before they are renewed"),
+        ("FLOTILLA_REDIS_DEADLINE", "2501ms", "leases would end before they are renewed"),
+        ("FLOTILLA_TICK", "9ms", "must be at least 10ms"),
+        ("FLOTILLA_REDIS_DEADLINE", "0ms", "must be above 0s"),
+        ("FLOTILLA_REDIS_DEADLINE", "11s", "must be at most 10s"),
+        ("FLOTILLA_REDIS_PREFIX", "a {b}", "must be 1 to 128 letters"),
+        ("FLOTILLA_STATE_DIR", "/nowhere/at/all", "not a directory"),
+    ] {
+        let faults = faults(&[(name, value)]);
+        assert!(faults[0].contains(what), "{name}: {faults:?}");
+    }
+}
+
+#[test]
+fn files_of_tls_are_read_and_go_with_rediss_only() {
+    let scratch = Scratch::new();
+    let pair = rcgen::generate_simple_self_signed(["node".to_owned()]).expect("a certificate");
+    let write =
+        |name: &str, text: &str| scratch.write(name, text).to_str().expect("it is text").to_owned();
+    let cert = write("cert.pem", &pair.cert.pem());
+    let key = write("key.pem", &pair.signing_key.serialize_pem());
+    let (ca_is, cert_is) = (("FLOTILLA_REDIS_TLS_CA", &*cert), ("FLOTILLA_REDIS_TLS_CERT", &*cert));
+    let (key_is, url) = (("FLOTILLA_REDIS_TLS_KEY", &*key), ("FLOTILLA_REDIS_URL", "rediss://h"));
+    let redis = good(&[url, ca_is, cert_is, key_is]).store.redis.expect("it is set");
+    assert_eq!(redis.tls_ca.as_deref(), Some(pair.cert.pem().as_bytes()));
+    let client = redis.tls_client.as_ref().expect("both are set");
+    assert_eq!(client.key.expose(), pair.signing_key.serialize_pem());
+    assert!(!format!("{redis:?}").contains("PRIVATE KEY"));
+
+    assert_eq!(
+        faults(&[url, cert_is]),
+        ["FLOTILLA_REDIS_TLS_KEY: is not set; a client certificate and its key come together"]
+    );
+    let plain = faults(&[("FLOTILLA_REDIS_URL", "redis://h"), ca_is]);
+    assert!(plain[0].contains("Redis is not spoken to over TLS"), "{plain:?}");
+    assert!(faults(&[ca_is])[0].contains("Redis is not spoken to over TLS"));
+    for (name, file, what) in [
+        ("FLOTILLA_REDIS_TLS_CA", &*key, "holds no certificate in PEM"),
+        ("FLOTILLA_REDIS_TLS_CA", "/nowhere.pem", "cannot be read"),
+    ] {
+        let faults = faults(&[url, (name, file)]);
+        assert!(faults[0].contains(what) && faults.len() == 1, "{faults:?}");
+    }
+    let swapped = faults(&[url, cert_is, ("FLOTILLA_REDIS_TLS_KEY", &*cert)]);
+    assert_eq!(swapped.len(), 1, "{swapped:?}");
+    assert!(swapped[0].contains("holds no private key in PEM"), "{swapped:?}");
 }
 
 #[test]

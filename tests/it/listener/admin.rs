@@ -28,6 +28,7 @@ impl Admin {
     fn start(token: Option<&str>) -> Self {
         let tenant = Arc::new(Tenant {
             name: "default".into(),
+            tag: "t:default".into(),
             providers: None,
             regions: None,
             tier: None,

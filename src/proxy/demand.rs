@@ -1,0 +1,229 @@
+//! What one attempt asks of its limits: from the compiled limits and the facts of a request to the
+//! commands of `policy::limit`, one for each tag.
+//!
+//! Where a limit counts is decided by its scope. With a tenant, a key or a user in it, it counts on
+//! the tenant's tag; with a target and none of these, on the target's; every other one has a tag of
+//! its own, one for each value that it is spread over. All that is decided together must stand on
+//! one Redis slot, and these are the units in which load spreads.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::domain::AttemptId;
+use crate::policy::limit::{
+    Admit, Algorithm, Bill, Charge, Counts, Degraded, Holder, Metric, Row, Rule, place,
+};
+use crate::snapshot::{Budget, Dimension, Key, Limit, Target};
+
+/// Who asks for what, as limits see it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) key: &'a Key,
+    pub(super) pool: &'a str,
+    pub(super) model: &'a str,
+    /// The client's own user, already bounded in number.
+    pub(super) user: Option<&'a str>,
+    pub(super) ip: IpAddr,
+    pub(super) node: &'a str,
+}
+
+/// One attempt that is to be admitted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Try<'a> {
+    pub(super) id: AttemptId,
+    pub(super) target: &'a Target,
+    /// Whether what counts once for each request is still to be charged.
+    pub(super) first: bool,
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+    /// Unix time in milliseconds, for the periods of budgets.
+    pub(super) now_ms: u64,
+}
+
+/// All that an attempt asks for, tag by tag, the tenant's first. Empty where no limit applies.
+pub(super) fn admits(facts: &Facts<'_>, attempt: &Try<'_>, row: &Row) -> Vec<Admit> {
+    let mut admits = Vec::new();
+    for limit in facts.key.limits.iter().chain(&attempt.target.limits) {
+        if let Some(asked) = ask(limit, facts, attempt) {
+            push(&mut admits, attempt.id, asked);
+        }
+    }
+    let tenant = &facts.key.tenant;
+    if let Some(cost) = cost(attempt) {
+        let tag = Arc::clone(&facts.key.tenant.tag);
+        let budgets =
+            [(tenant.budget.as_ref(), None), (facts.key.budget.as_ref(), Some(&facts.key.name))];
+        for (budget, key) in budgets {
+            let Some(budget) = budget else { continue };
+            let scope = key
+                .map_or_else(|| "budget".into(), |key| format!("budget.key={}", place::name(key)));
+            let charge = spend(budget, cost, attempt.now_ms);
+            push(&mut admits, attempt.id, Asked { tag: tag.clone(), scope, charge });
+        }
+    }
+    let joined = admits.len() > 1;
+    let mut settles = false;
+    for admit in &mut admits {
+        admit.member = joined || admit.charges.iter().any(|c| c.metric != Metric::Requests);
+        settles |= admit.member;
+    }
+    if settles {
+        keep_books(&mut admits, facts, attempt, row);
+    }
+    admits
+}
+
+/// Sees to it that the tenant's tag knows of an attempt that any tag will have to settle: there its
+/// usage is recorded if its node dies.
+fn keep_books(admits: &mut Vec<Admit>, facts: &Facts<'_>, attempt: &Try<'_>, row: &Row) {
+    let tag = Arc::clone(&facts.key.tenant.tag);
+    let at = admits.iter().position(|admit| *admit.tag == *tag).unwrap_or_else(|| {
+        admits.push(admit(tag, attempt.id));
+        admits.len() - 1
+    });
+    admits.swap(0, at);
+    let Some(books) = admits.first_mut() else { return };
+    books.member = true;
+    let signed = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
+    books.bill = Some(Bill {
+        row: row.clone(),
+        estimate: Counts {
+            requests: 1,
+            input_tokens: signed(attempt.input_tokens),
+            output_tokens: signed(attempt.output_tokens),
+            cost_micro_usd: signed(cost(attempt).unwrap_or(0)),
+            ..Counts::default()
+        },
+    });
+}
+
+/// One charge and where it goes.
+struct Asked {
+    tag: Arc<str>,
+    scope: String,
+    charge: Charge,
+}
+
+/// What `limit` is asked for; none where it does not apply to this attempt.
+fn ask(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> Option<Asked> {
+    let applies = limit
+        .narrow
+        .iter()
+        .all(|(dimension, value)| value_of(*dimension, facts, attempt).as_deref() == Some(value));
+    let by_attempt = limit.counts_attempts();
+    let counts_once = matches!(limit.metric, Metric::Requests | Metric::Concurrency) && !by_attempt;
+    if !applies || counts_once && !attempt.first {
+        return None;
+    }
+    let amount = match limit.metric {
+        Metric::Requests | Metric::Concurrency => 1,
+        Metric::Tokens => attempt.input_tokens.saturating_add(attempt.output_tokens),
+        Metric::InputTokens => attempt.input_tokens,
+        Metric::OutputTokens => attempt.output_tokens,
+        Metric::Cost => cost(attempt)?,
+    };
+    let (tag, scope) = counts_in(limit, facts, attempt);
+    let charge = Charge {
+        scope: 0,
+        rule: Rule { id: limit.id, algorithm: limit.algorithm, limit: limit.limit },
+        amount,
+        holder: if by_attempt { Holder::Attempt } else { Holder::Request },
+        metric: limit.metric,
+        degraded: limit.degraded,
+        hard: limit.hard,
+    };
+    Some(Asked { tag, scope, charge })
+}
+
+/// The tag and the scope that `limit` counts in.
+fn counts_in(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> (Arc<str>, String) {
+    use Dimension::{Key, Target, Tenant, User};
+    let has = |dimension| limit.has(dimension);
+    let values = |left_out: Option<Dimension>| {
+        let mut text = String::new();
+        for dimension in limit.spread.iter().filter(|dimension| Some(**dimension) != left_out) {
+            let comma = if text.is_empty() { "" } else { "," };
+            let value = value_of(*dimension, facts, attempt).unwrap_or_default();
+            let value = match dimension {
+                Dimension::User | Dimension::Model | Dimension::Ip => place::hashed(&value),
+                _ => place::name(&value),
+            };
+            write!(text, "{comma}{}={value}", dimension.as_str()).ok();
+        }
+        if text.is_empty() { "all".to_owned() } else { text }
+    };
+    if has(Tenant) || has(Key) || has(User) {
+        (Arc::clone(&facts.key.tenant.tag), values(Some(Tenant)))
+    } else if has(Target) {
+        (place::target(&attempt.target.name), values(Some(Target)))
+    } else {
+        let together = limit.spread.iter().all(|dimension| *dimension == Dimension::Fleet);
+        let value = (!together).then(|| values(None));
+        let tag = place::own(limit.id, value.as_deref());
+        (tag, "all".to_owned())
+    }
+}
+
+/// The value that a request has in this dimension. A request that names no user shares one counter
+/// with all others that do not: leaving it out must be no way around a limit.
+fn value_of(dimension: Dimension, facts: &Facts<'_>, attempt: &Try<'_>) -> Option<String> {
+    Some(match dimension {
+        Dimension::Key => facts.key.name.to_string(),
+        Dimension::Tenant => facts.key.tenant.name.to_string(),
+        Dimension::User => facts.user.unwrap_or_default().to_owned(),
+        Dimension::Tier => facts.key.tenant.tier.as_deref()?.to_owned(),
+        Dimension::Pool => facts.pool.to_owned(),
+        Dimension::Model => facts.model.to_owned(),
+        Dimension::Target => attempt.target.name.to_string(),
+        Dimension::Provider => attempt.target.provider.name.to_string(),
+        Dimension::Ip => facts.ip.to_canonical().to_string(),
+        Dimension::Fleet => "fleet".to_owned(),
+        Dimension::Node => facts.node.to_owned(),
+    })
+}
+
+fn spend(budget: &Budget, cost: u64, now_ms: u64) -> Charge {
+    let (start_ms, end_ms) = budget.period_at(now_ms);
+    Charge {
+        scope: 0,
+        rule: Rule {
+            id: budget.id,
+            algorithm: Algorithm::Budget { start_ms, end_ms },
+            limit: budget.limit,
+        },
+        amount: cost,
+        holder: Holder::Attempt,
+        metric: Metric::Cost,
+        degraded: Degraded::LocalShare,
+        hard: budget.hard,
+    }
+}
+
+/// What the attempt is estimated to cost in micro-USD; none where its target has no price.
+fn cost(attempt: &Try<'_>) -> Option<u64> {
+    let price = attempt.target.price?;
+    Some(price.cost(attempt.input_tokens, attempt.output_tokens))
+}
+
+fn push(admits: &mut Vec<Admit>, id: AttemptId, asked: Asked) {
+    let Asked { tag, scope, mut charge } = asked;
+    let at = admits.iter().position(|admit| *admit.tag == *tag).unwrap_or_else(|| {
+        admits.push(admit(tag, id));
+        admits.len() - 1
+    });
+    let Some(admit) = admits.get_mut(at) else { return };
+    let at = admit.scopes.iter().position(|known| **known == *scope).unwrap_or_else(|| {
+        admit.scopes.push(scope.into());
+        admit.scopes.len() - 1
+    });
+    charge.scope = u8::try_from(at).expect("config bounds the limits of one request");
+    admit.charges.push(charge);
+}
+
+fn admit(tag: Arc<str>, id: AttemptId) -> Admit {
+    Admit { tag, id, scopes: Vec::new(), charges: Vec::new(), member: false, bill: None }
+}
+
+#[cfg(test)]
+mod tests;

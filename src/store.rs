@@ -1,0 +1,139 @@
+//! Limits and shared state: what a worker asks before an attempt, and what is told afterwards.
+//!
+//! A `Store` belongs to the node, a `Limiter` to one worker. Below them is one set of commands
+//! (`Commands`) with two implementations: the twin in this process (`Local`), exact on one node,
+//! and Redis for a fleet. Whoever asks does not see which one answers.
+
+mod clock;
+mod config;
+pub mod ledger;
+mod limiter;
+mod link;
+mod local;
+mod reservation;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::AttemptId;
+use crate::policy::limit::{Admit, Counts, Row, Rule, Standing};
+use crate::telemetry::StoreMetrics;
+use ledger::{Entry, Haste};
+use link::Link;
+
+pub use clock::Clock;
+pub use config::Config;
+pub use limiter::{Denied, Limiter};
+pub use link::{Away, Commands};
+pub use local::Local;
+pub use reservation::{Permits, Reservation, Topped, Used};
+
+/// An hour in milliseconds: usage is kept by the hour.
+const HOUR_MS: u64 = 3_600_000;
+
+/// The state of all limits as this node sees it. One for each node; shared by all of its threads.
+#[derive(Debug)]
+pub struct Store {
+    backend: Backend,
+    metrics: StoreMetrics,
+}
+
+/// Where the state is.
+#[derive(Debug)]
+enum Backend {
+    /// In this process, for good.
+    Local(Arc<Local>),
+}
+
+impl Store {
+    /// The state in this process: exact on one node, and all there is without a Redis.
+    #[must_use]
+    pub fn standalone(metrics: StoreMetrics) -> Arc<Self> {
+        let local = Local::new(Clock::real(), None, metrics.clone());
+        Arc::new(Self { backend: Backend::Local(Arc::new(local)), metrics })
+    }
+
+    /// The time by which limits are counted and periods are found, in milliseconds of Unix time.
+    /// It never steps.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        match &self.backend {
+            Backend::Local(local) => local.now(),
+        }
+    }
+
+    /// How limits of a tag stand now, each named by its scope and rule. Nothing is changed.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn standing(
+        &self,
+        tag: &Arc<str>,
+        asked: &[(Arc<str>, Rule)],
+    ) -> Result<Vec<Standing>, Away> {
+        self.link().standing(tag, asked).await
+    }
+
+    /// The usage of a tag in these hours (Unix time in hours), in no particular order.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn usage(
+        &self,
+        tag: &Arc<str>,
+        hours: Range<u64>,
+    ) -> Result<Vec<(u64, Row, Counts)>, Away> {
+        self.link().usage(tag, hours).await
+    }
+
+    /// Waits until what was said so far about this tag is in force, for a bounded time.
+    async fn flushed(&self, _tag: &Arc<str>) {
+        match &self.backend {
+            // It is in force as soon as it is said.
+            Backend::Local(_) => {}
+        }
+    }
+
+    /// Leases of these admits are held from now on, under this id.
+    fn opened(&self, _id: AttemptId, _admits: &Arc<[Admit]>) {
+        match &self.backend {
+            // They last as long as this process does.
+            Backend::Local(_) => {}
+        }
+    }
+
+    /// They are held no longer: what is posted next gives them back.
+    fn closed(&self, _id: AttemptId) {
+        match &self.backend {
+            Backend::Local(_) => {}
+        }
+    }
+
+    /// Sends all that waits to be sent, for at most this time. Answers how much is left. The last
+    /// thing that is done with a store, once nothing is in flight.
+    pub async fn close(&self, _limit: Duration) -> usize {
+        match &self.backend {
+            // Nothing waits.
+            Backend::Local(_) => 0,
+        }
+    }
+
+    /// A way to the state for one thread.
+    fn link(&self) -> Link {
+        match &self.backend {
+            Backend::Local(local) => Link::Local(Arc::clone(local)),
+        }
+    }
+
+    /// Takes the entry over; it is never lost from here on.
+    fn post(&self, entry: Entry, haste: Haste) {
+        match &self.backend {
+            Backend::Local(local) => {
+                // Nothing is ever given up in this process, and nothing is far away.
+                let _ = haste;
+                local.post(&entry);
+            }
+        }
+    }
+}

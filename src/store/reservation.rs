@@ -1,0 +1,379 @@
+//! What an attempt has taken, as guards: whatever ends it, it is settled once.
+//!
+//! Money and tokens are held by the `Reservation` of an attempt, permits of a request by `Permits`,
+//! which outlives its attempts. A request's permits are released under the id of an attempt 0 that
+//! no attempt has, so that no member is mistaken for settled.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::ledger::{Entry, Haste};
+use super::limiter::Inner;
+use super::link::Commands;
+use super::{HOUR_MS, Store};
+use crate::domain::AttemptId;
+use crate::policy::limit::{
+    Admit, Algorithm, Charge, Counts, Holder, Metric, Origin, Row, Settle, TopUp, Verdict,
+};
+
+/// What an attempt really used, or is to have more of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Tokens of the prompt.
+    pub input_tokens: u64,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+    /// Micro-USD.
+    pub cost_micro_usd: u64,
+}
+
+/// Whether a stream may go on beyond what it had reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topped {
+    /// There is more.
+    Yes,
+    /// There is not. What it uses from here on is a debt.
+    Refused {
+        /// Whether the limit says that the stream ends.
+        hard: bool,
+    },
+}
+
+/// What an attempt has taken of its limits. Dropped unsettled, it is settled as reserved.
+#[derive(Debug)]
+#[must_use = "dropping it settles it as reserved"]
+pub struct Reservation {
+    inner: Rc<Inner>,
+    admits: Arc<[Admit]>,
+    left: Vec<Vec<u64>>,
+    /// Empty once it is settled.
+    parts: SmallVec<[Part; 2]>,
+    permits: Option<Permits>,
+}
+
+/// The permits of a request. They are released when this is dropped.
+#[derive(Debug)]
+#[must_use = "dropping them releases them"]
+pub struct Permits {
+    store: Arc<Store>,
+    admits: Arc<[Admit]>,
+}
+
+/// What is held on one tag.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    state: Held,
+    topped: Used,
+    steps: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// Nothing.
+    Nothing,
+    /// All of it, so far as the tag is concerned taken in this way.
+    All(Origin),
+    /// All or nothing: the tag did not answer.
+    Unknown,
+}
+
+/// What is said at the end.
+#[derive(Clone, Copy)]
+enum Truth {
+    /// What was reserved.
+    AsReserved,
+    /// This.
+    Used(Used),
+    /// Nothing was sent.
+    Nothing,
+}
+
+// === impl Used ===
+
+impl Used {
+    /// How much of what this metric counts.
+    fn of(&self, metric: Metric) -> u64 {
+        match metric {
+            Metric::Tokens => self.input_tokens.saturating_add(self.output_tokens),
+            Metric::InputTokens => self.input_tokens,
+            Metric::OutputTokens => self.output_tokens,
+            Metric::Cost => self.cost_micro_usd,
+            Metric::Requests | Metric::Concurrency => 0,
+        }
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.input_tokens = self.input_tokens.saturating_add(more.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(more.output_tokens);
+        self.cost_micro_usd = self.cost_micro_usd.saturating_add(more.cost_micro_usd);
+    }
+}
+
+// === impl Reservation ===
+
+impl Reservation {
+    pub(super) fn new(
+        inner: Rc<Inner>,
+        admits: Arc<[Admit]>,
+        left: Vec<Vec<u64>>,
+        parts: SmallVec<[Part; 2]>,
+    ) -> Self {
+        let holds = admits.iter().any(|admit| admit.charges.iter().any(is_of_request));
+        let permits = holds.then(|| Permits::new(&inner.store, &admits));
+        if let Some(admit) = admits.first() {
+            inner.store.opened(admit.id, &admits);
+        }
+        inner.store.metrics.opened();
+        Self { inner, admits, left, parts, permits }
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub fn admits(&self) -> &[Admit] {
+        &self.admits
+    }
+
+    /// What is left of each limit, in the order of admits and charges; nothing for an admit whose
+    /// answer was lost or that was not asked.
+    #[must_use]
+    pub fn left(&self) -> &[Vec<u64>] {
+        &self.left
+    }
+
+    /// The permits of the request, once. Left here, they are released with the reservation.
+    pub fn take_permits(&mut self) -> Option<Permits> {
+        self.permits.take()
+    }
+
+    /// Reserves more, because the attempt outruns what it has: of each limit what it counts of
+    /// `more`. A tag that refuses leaves what others gave.
+    ///
+    /// # Cancellation
+    /// Safe: a step that was asked for and not answered is asked for again under its number.
+    pub async fn top_up(&mut self, more: Used) -> Topped {
+        let mut topped = Topped::Yes;
+        for (admit, part) in self.admits.iter().zip(&mut self.parts) {
+            let asked = part.state == Held::All(Origin::Member) && admit.member;
+            if !asked || admit.charges.iter().all(|charge| more.of(charge.metric) == 0) {
+                continue;
+            }
+            let mut command = TopUp {
+                tag: Arc::clone(&admit.tag),
+                id: admit.id,
+                step: part.steps.saturating_add(1),
+                scopes: admit.scopes.clone(),
+                charges: admit.charges.iter().map(|charge| with(charge, more)).collect(),
+            };
+            let mut verdict = self.inner.link.top_up(&command).await;
+            if verdict == Ok(Verdict::StalePeriod) {
+                // The budget's period is over. What is used from now on is charged to the one that
+                // follows when the attempt is settled.
+                for charge in &mut command.charges {
+                    if matches!(charge.rule.algorithm, Algorithm::Budget { .. }) {
+                        charge.amount = 0;
+                    }
+                }
+                verdict = self.inner.link.top_up(&command).await;
+            }
+            match verdict {
+                Ok(Verdict::Admitted(_)) => {
+                    part.steps = part.steps.saturating_add(1);
+                    part.topped.add(&more);
+                }
+                // An earlier try of this step went through after all; its answer was lost.
+                Ok(Verdict::Duplicate) => part.steps = part.steps.saturating_add(1),
+                Ok(Verdict::Refused(refusal)) => {
+                    let hard = admit.charges.get(refusal.charge).is_some_and(|charge| charge.hard);
+                    let before = topped == Topped::Refused { hard: true };
+                    topped = Topped::Refused { hard: hard || before };
+                }
+                // Whoever does not answer ends no stream; the truth is settled later.
+                Ok(Verdict::Late | Verdict::StalePeriod) | Err(_) => {}
+            }
+        }
+        topped
+    }
+
+    /// Says what was used. Never waits, so that it can be called from a guard. `usage` is added on
+    /// the tag whose admit has a bill, or on the first one.
+    pub fn settle(mut self, used: Used, usage: Option<(Row, Counts)>) {
+        self.finish(Truth::Used(used), usage);
+    }
+
+    /// The same, and waits a bounded time until it is in force: what this attempt gives back may
+    /// be what the next one needs.
+    pub async fn settle_now(mut self, used: Used, usage: Option<(Row, Counts)>) {
+        self.finish(Truth::Used(used), usage);
+        for admit in self.admits.iter() {
+            self.inner.store.flushed(&admit.tag).await;
+        }
+    }
+
+    /// Nothing was sent: all of it is given back, requests too.
+    pub fn cancel(mut self) {
+        self.finish(Truth::Nothing, None);
+    }
+
+    fn finish(&mut self, truth: Truth, usage: Option<(Row, Counts)>) {
+        if self.parts.is_empty() {
+            return;
+        }
+        let parts = std::mem::take(&mut self.parts);
+        if let Some(admit) = self.admits.first() {
+            self.inner.store.closed(admit.id);
+        }
+        settle(&self.inner.store, &self.admits, &parts, truth, usage);
+        self.inner.store.metrics.closed();
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.finish(Truth::AsReserved, None);
+    }
+}
+
+// === impl Permits ===
+
+impl Permits {
+    fn new(store: &Arc<Store>, admits: &Arc<[Admit]>) -> Self {
+        if let Some(admit) = admits.first() {
+            store.opened(of_request(admit), admits);
+        }
+        Self { store: Arc::clone(store), admits: Arc::clone(admits) }
+    }
+}
+
+impl Drop for Permits {
+    fn drop(&mut self) {
+        if let Some(admit) = self.admits.first() {
+            self.store.closed(of_request(admit));
+        }
+        for admit in self.admits.iter().filter(|admit| admit.charges.iter().any(is_of_request)) {
+            let released = |charge: &Charge| Charge { amount: 0, ..*charge };
+            let charges = admit.charges.iter().filter(|charge| is_of_request(charge));
+            let settle = Settle {
+                id: of_request(admit),
+                scopes: admit.scopes.clone(),
+                charges: charges.map(released).collect(),
+                origin: Origin::Member,
+            };
+            let tag = Arc::clone(&admit.tag);
+            let entry = Entry { tag, settle: Some(settle), usage: None };
+            self.store.post(entry, Haste::Release);
+        }
+    }
+}
+
+// === impl Part ===
+
+impl Part {
+    /// Taken.
+    pub(super) fn held(origin: Origin) -> Self {
+        Self { state: Held::All(origin), topped: Used::default(), steps: 0 }
+    }
+
+    /// Whether it is surely taken.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.state, Held::All(_))
+    }
+
+    /// Nothing was taken.
+    pub(super) fn none() -> Self {
+        Self { state: Held::Nothing, topped: Used::default(), steps: 0 }
+    }
+
+    /// The tag was asked and did not answer.
+    pub(super) fn unknown() -> Self {
+        Self { state: Held::Unknown, topped: Used::default(), steps: 0 }
+    }
+}
+
+/// Gives everything back, permits of requests too.
+pub(super) fn cancel(store: &Store, admits: &[Admit], parts: &[Part]) {
+    for (admit, part) in admits.iter().zip(parts) {
+        let (origin, haste) = match part.state {
+            Held::Nothing => continue,
+            Held::All(origin) => (origin, Haste::Release),
+            Held::Unknown => (Origin::Member, Haste::GivenUp),
+        };
+        let charges = admit.charges.iter().map(|charge| Charge { amount: 0, ..*charge });
+        let settle = Settle {
+            id: admit.id,
+            scopes: admit.scopes.clone(),
+            charges: charges.collect(),
+            origin,
+        };
+        let tag = Arc::clone(&admit.tag);
+        store.post(Entry { tag, settle: Some(settle), usage: None }, haste);
+    }
+}
+
+fn settle(
+    store: &Store,
+    admits: &[Admit],
+    parts: &[Part],
+    truth: Truth,
+    mut usage: Option<(Row, Counts)>,
+) {
+    let billed = admits.iter().position(|admit| admit.bill.is_some()).unwrap_or(0);
+    for (place, (admit, part)) in admits.iter().zip(parts).enumerate() {
+        let usage = if place == billed { usage.take() } else { None };
+        let usage = usage.map(|(row, counts)| (store.now_ms() / HOUR_MS, row, counts));
+        let settle = truth.of(admit, part);
+        if settle.is_none() && usage.is_none() {
+            continue;
+        }
+        let permits = admit.charges.iter().any(is_of_attempt);
+        let haste = if permits { Haste::Release } else { Haste::Settle };
+        store.post(Entry { tag: Arc::clone(&admit.tag), settle, usage }, haste);
+    }
+}
+
+impl Truth {
+    /// What is to be told to the tag of this admit, if anything.
+    fn of(self, admit: &Admit, part: &Part) -> Option<Settle> {
+        let origin = match part.state {
+            Held::Nothing => return None,
+            Held::All(origin) => origin,
+            // Taken back by `cancel` as soon as it was known to be unknown.
+            Held::Unknown => return None,
+        };
+        let permits = admit.charges.iter().any(is_of_attempt);
+        let counts = origin == Origin::Elsewhere;
+        if !admit.member && !permits && !counts {
+            return None;
+        }
+        let amount = |charge: &Charge| match (self, charge.metric) {
+            (_, Metric::Concurrency) => u64::from(charge.holder == Holder::Request),
+            (Self::Nothing, _) => 0,
+            (_, Metric::Requests) => charge.amount,
+            (Self::AsReserved, metric) => charge.amount.saturating_add(part.topped.of(metric)),
+            (Self::Used(used), metric) => used.of(metric),
+        };
+        let charges =
+            admit.charges.iter().map(|charge| Charge { amount: amount(charge), ..*charge });
+        let (scopes, charges) = (admit.scopes.clone(), charges.collect());
+        Some(Settle { id: admit.id, scopes, charges, origin })
+    }
+}
+
+/// The charge of a top-up.
+fn with(charge: &Charge, more: Used) -> Charge {
+    Charge { amount: more.of(charge.metric), ..*charge }
+}
+
+/// The id that stands for the request itself.
+fn of_request(admit: &Admit) -> AttemptId {
+    AttemptId { attempt: 0, ..admit.id }
+}
+
+fn is_of_request(charge: &Charge) -> bool {
+    charge.metric == Metric::Concurrency && charge.holder == Holder::Request
+}
+
+fn is_of_attempt(charge: &Charge) -> bool {
+    charge.metric == Metric::Concurrency && charge.holder == Holder::Attempt
+}
