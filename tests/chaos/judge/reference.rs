@@ -111,7 +111,8 @@ impl Reference {
                     level = level.saturating_sub(flowed) + u128::from(it.amount * window);
                     last = it.at;
                 }
-                let level = level.saturating_sub(u128::from(now - last) * u128::from(limit));
+                let flowed = u128::from(now.saturating_sub(last)) * u128::from(limit);
+                let level = level.saturating_sub(flowed);
                 u64::try_from(level.div_ceil(u128::from(window))).unwrap_or(u64::MAX)
             }
         }

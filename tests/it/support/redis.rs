@@ -42,6 +42,8 @@ pub(crate) enum Kind {
 /// A running server.
 pub(crate) struct Server {
     kind: Kind,
+    /// Variables of its environment, besides ours.
+    env: Vec<(&'static str, String)>,
     /// Its port; the same one after a restart.
     pub(crate) port: u16,
     dir: PathBuf,
@@ -80,6 +82,18 @@ impl Kind {
     }
 }
 
+/// The variables under which a process sees a clock that is off by so much.
+pub(crate) fn skew(offset: &str) -> [(&'static str, String); 3] {
+    let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"];
+    let library = places.iter().map(|place| format!("{place}/faketime/libfaketimeMT.so.1"));
+    let library = library.into_iter().find(|library| Path::new(library).exists());
+    [
+        ("LD_PRELOAD", library.expect("libfaketime is missing: make need-redis")),
+        ("FAKETIME", offset.to_owned()),
+        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ]
+}
+
 /// The server that tests share which do it no harm: each uses a prefix of its own.
 pub(crate) fn shared(kind: Kind) -> &'static Server {
     static SERVERS: [OnceLock<Server>; 3] = [const { OnceLock::new() }; 3];
@@ -111,13 +125,28 @@ impl Server {
         Self::launch(Kind::Redis7, settings, Some(certificates))
     }
 
+    /// A server whose clock is off by so much, such as `+1h` or `-90s`. Not Debian's Redis: its
+    /// allocator and libfaketime call each other for ever.
+    pub(crate) fn start_skewed(kind: Kind, offset: &str) -> Self {
+        Self::launch_in(kind, Vec::new(), None, skew(offset).into())
+    }
+
     fn launch(kind: Kind, settings: Vec<String>, tls: Option<Certificates>) -> Self {
+        Self::launch_in(kind, settings, tls, Vec::new())
+    }
+
+    fn launch_in(
+        kind: Kind,
+        settings: Vec<String>,
+        tls: Option<Certificates>,
+        env: Vec<(&'static str, String)>,
+    ) -> Self {
         let dir = scratch("redis");
         std::fs::create_dir_all(&dir).expect("a folder for the server");
         if let Some(tls) = &tls {
             tls.write(&dir);
         }
-        let mut server = Self { kind, port: 0, dir, arguments: settings, tls, running: None };
+        let mut server = Self { kind, env, port: 0, dir, arguments: settings, tls, running: None };
         // Between looking for a free port and its use another process may take it.
         for _ in 0..20 {
             server.port = free_port();
@@ -125,7 +154,7 @@ impl Server {
                 return server;
             }
         }
-        panic!("no free port for a server of kind {kind:?}");
+        unreachable!("no free port for a server of kind {kind:?}");
     }
 
     /// Starts the process; false if its port is taken.
@@ -145,6 +174,7 @@ impl Server {
             .args(["-c", KEEPER, "keeper"])
             .arg(self.kind.binary())
             .args(arguments)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -167,14 +197,13 @@ impl Server {
         });
         let pid = news.recv_timeout(START).expect("the shell speaks").expect("a process id");
         self.running = Some(Running { pid, keeper, input });
-        match news.recv_timeout(START) {
-            Ok(Some(_)) => true,
-            Ok(None) => {
-                self.running = None;
-                false
-            }
-            Err(error) => panic!("the server of kind {:?} does not start: {error}", self.kind),
+        let told = news.recv_timeout(START);
+        assert!(told.is_ok(), "the server of kind {:?} does not start: {told:?}", self.kind);
+        let ready = matches!(told, Ok(Some(_)));
+        if !ready {
+            self.running = None;
         }
+        ready
     }
 
     /// Its URL for a node.
