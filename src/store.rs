@@ -4,13 +4,22 @@
 //! (`Commands`) with two implementations: the twin in this process (`Local`), exact on one node,
 //! and Redis for a fleet. Whoever asks does not see which one answers.
 
+pub mod breaker;
 mod clock;
+mod command;
 mod config;
+pub mod connection;
+mod endpoint;
+mod fault;
+mod keys;
 pub mod ledger;
 mod limiter;
 mod link;
 mod local;
+mod master_clock;
+pub mod redis;
 mod reservation;
+pub mod script;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! A backend joins by implementing `suite::Rig` and naming itself in `behaviours!`.
 
 mod local;
+mod redis;
 mod suite;
 
 /// One test for each behaviour of the suite, over this rig.

@@ -24,6 +24,7 @@ mod retries;
 mod security;
 mod sim;
 mod standalone;
+mod store;
 mod streams;
 mod support;
 mod traces;
