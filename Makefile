@@ -41,6 +41,13 @@ MINUTES ?= 10
 soak: need-cargo ## Load a node with everything at once (MINUTES=10) and judge its memory.
 	MINUTES=$(MINUTES) $(CARGO) test --profile $(PROFILE) --test soak -- --nocapture
 
+# What `make chaos` breaks, and when.
+SEED ?= 1
+
+.PHONY: chaos
+chaos: need-cargo ## Break a fleet in every way for MINUTES=10 and judge what is seen of it (SEED=1).
+	SEED=$(SEED) MINUTES=$(MINUTES) $(CARGO) test --profile $(PROFILE) --test chaos -- --nocapture whatever
+
 .PHONY: check
 check: need-cargo need-deny ## Format, lints, documentation, dependencies, architecture, some fuzzing.
 	$(CARGO) fmt --check
