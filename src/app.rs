@@ -29,6 +29,9 @@ const CLOSING_ASIDE: Duration = Duration::from_secs(3);
 /// at its end it stays below the five seconds after which supervisors get impatient.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
+/// How long the last usage and the last permits may take to the store.
+const LAST_BATCHES: Duration = Duration::from_secs(2);
+
 /// A node that serves. It is built inside an actix `System`, whose thread runs its servers.
 #[derive(Debug)]
 pub struct Node {
@@ -96,6 +99,10 @@ impl Node {
         }
         if let Some(watch) = self.watch {
             drop(timeout(CLOSING_ASIDE, watch).await);
+        }
+        let left = self.shared.store.close(LAST_BATCHES).await;
+        if left > 0 {
+            tracing::warn!(left, "the store did not take the last usage of this node");
         }
         // The exporter blocks while it ends, so it does on a thread without a runtime.
         let traces = self.shared.traces.clone();

@@ -18,6 +18,7 @@ mod select;
 mod settle;
 mod shared;
 mod spans;
+mod standing;
 mod tap;
 #[cfg(test)]
 mod testing;
@@ -43,6 +44,7 @@ use crate::provider::Envelope;
 
 pub use request::{Aborted, Body, Pieces, Reply, Request};
 pub use shared::{Config, Shared, Worker};
+pub use standing::{Applying, Known, applying};
 
 /// Bodies above this are read on a thread of their own, so that a worker's other requests do not
 /// wait for the milliseconds that it takes.

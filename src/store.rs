@@ -28,11 +28,13 @@ use std::time::Duration;
 use crate::domain::AttemptId;
 use crate::policy::limit::{Admit, Counts, Row, Rule, Standing};
 use crate::telemetry::StoreMetrics;
-use ledger::{Entry, Haste};
+use endpoint::Endpoint;
+use ledger::{Entry, Haste, Ledger, LedgerConfig};
 use link::Link;
 
 pub use clock::Clock;
 pub use config::Config;
+pub use endpoint::Tls;
 pub use limiter::{Denied, Limiter};
 pub use link::{Away, Commands};
 pub use local::Local;
@@ -53,6 +55,28 @@ pub struct Store {
 enum Backend {
     /// In this process, for good.
     Local(Arc<Local>),
+    /// In Redis; each thread has a connection of its own.
+    Redis(Box<Remote>),
+}
+
+/// A state that is elsewhere.
+#[derive(Debug)]
+struct Remote {
+    config: Config,
+    clock: Clock,
+    /// What is told without waiting.
+    ledger: Ledger,
+}
+
+/// Why a store in Redis cannot be begun. That it cannot be reached is none.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL or a TLS file.
+    #[error(transparent)]
+    Endpoint(#[from] connection::EndpointError),
+    /// The system gives no thread.
+    #[error("cannot start the thread that settles")]
+    Thread(#[source] std::io::Error),
 }
 
 impl Store {
@@ -63,12 +87,34 @@ impl Store {
         Arc::new(Self { backend: Backend::Local(Arc::new(local)), metrics })
     }
 
+    /// The state in Redis, shared with all nodes of the fleet. Begins to connect; a Redis that is
+    /// not there holds nothing up.
+    ///
+    /// # Errors
+    /// The settings cannot be used, or there is no thread for the ledger.
+    pub fn redis(config: Config, metrics: StoreMetrics) -> Result<Arc<Self>, StoreError> {
+        let connection::Config { url, tls, deadline } = &config.connection;
+        drop(Endpoint::parse(url.expose(), tls, *deadline)?);
+        let terms = LedgerConfig {
+            incarnation: config.incarnation,
+            lease_ttl: config.shape.lease_ttl,
+            given_up: 2 * *deadline + 2 * master_clock::SLACK,
+        };
+        // Nobody waits for what the ledger sends, and a slow answer is better than a resend.
+        let theirs = config.patient();
+        let link = move || theirs.open();
+        let ledger = Ledger::start(terms, metrics.clone(), link).map_err(StoreError::Thread)?;
+        let remote = Remote { config, clock: Clock::real(), ledger };
+        Ok(Arc::new(Self { backend: Backend::Redis(Box::new(remote)), metrics }))
+    }
+
     /// The time by which limits are counted and periods are found, in milliseconds of Unix time.
     /// It never steps.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         match &self.backend {
             Backend::Local(local) => local.now(),
+            Backend::Redis(remote) => remote.clock.now(),
         }
     }
 
@@ -81,7 +127,7 @@ impl Store {
         tag: &Arc<str>,
         asked: &[(Arc<str>, Rule)],
     ) -> Result<Vec<Standing>, Away> {
-        self.link().standing(tag, asked).await
+        self.patient_link().standing(tag, asked).await
     }
 
     /// The usage of a tag in these hours (Unix time in hours), in no particular order.
@@ -93,38 +139,42 @@ impl Store {
         tag: &Arc<str>,
         hours: Range<u64>,
     ) -> Result<Vec<(u64, Row, Counts)>, Away> {
-        self.link().usage(tag, hours).await
+        self.patient_link().usage(tag, hours).await
     }
 
     /// Waits until what was said so far about this tag is in force, for a bounded time.
-    async fn flushed(&self, _tag: &Arc<str>) {
+    async fn flushed(&self, tag: &Arc<str>) {
         match &self.backend {
             // It is in force as soon as it is said.
             Backend::Local(_) => {}
+            Backend::Redis(remote) => remote.ledger.flushed(tag).await,
         }
     }
 
     /// Leases of these admits are held from now on, under this id.
-    fn opened(&self, _id: AttemptId, _admits: &Arc<[Admit]>) {
+    fn opened(&self, id: AttemptId, admits: &Arc<[Admit]>) {
         match &self.backend {
             // They last as long as this process does.
             Backend::Local(_) => {}
+            Backend::Redis(remote) => remote.ledger.opened(id, admits),
         }
     }
 
     /// They are held no longer: what is posted next gives them back.
-    fn closed(&self, _id: AttemptId) {
+    fn closed(&self, id: AttemptId) {
         match &self.backend {
             Backend::Local(_) => {}
+            Backend::Redis(remote) => remote.ledger.closed(id),
         }
     }
 
     /// Sends all that waits to be sent, for at most this time. Answers how much is left. The last
     /// thing that is done with a store, once nothing is in flight.
-    pub async fn close(&self, _limit: Duration) -> usize {
+    pub async fn close(&self, limit: Duration) -> usize {
         match &self.backend {
             // Nothing waits.
             Backend::Local(_) => 0,
+            Backend::Redis(remote) => remote.ledger.close(limit).await,
         }
     }
 
@@ -132,6 +182,15 @@ impl Store {
     fn link(&self) -> Link {
         match &self.backend {
             Backend::Local(local) => Link::Local(Arc::clone(local)),
+            Backend::Redis(remote) => Link::Redis(Box::new(remote.config.open())),
+        }
+    }
+
+    /// The same for operators, who wait longer than a request may.
+    fn patient_link(&self) -> Link {
+        match &self.backend {
+            Backend::Local(_) => self.link(),
+            Backend::Redis(remote) => Link::Redis(Box::new(remote.config.patient().open())),
         }
     }
 
@@ -143,6 +202,7 @@ impl Store {
                 let _ = haste;
                 local.post(&entry);
             }
+            Backend::Redis(remote) => remote.ledger.post(entry, haste),
         }
     }
 }

@@ -4,14 +4,17 @@
 //! connections have the clocks of the data listener's: whoever can reach it could otherwise hold
 //! all of them with bytes that drip, and keep the probes out.
 
-use std::future::ready;
+mod limits;
+mod query;
+mod usage;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use actix_http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use actix_http::{Method, StatusCode};
 use actix_server::Server;
 use actix_web::body::{BoxBody, MessageBody};
@@ -80,7 +83,11 @@ pub fn serve(
             Level::default(),
             |_, _| {},
         );
-        (Rc::new(listener), move |request| ready(Ok(admin.serve(request))))
+        let serve = move |request| {
+            let admin = admin.clone();
+            async move { Ok(admin.serve(request).await) }
+        };
+        (Rc::new(listener), serve)
     })
 }
 
@@ -95,17 +102,17 @@ struct Admin {
 
 impl Admin {
     /// No path reads a body yet, so none is.
-    fn serve(&self, request: ServiceRequest) -> ServiceResponse<BoxBody> {
+    async fn serve(&self, request: ServiceRequest) -> ServiceResponse<BoxBody> {
         let conn = request.conn_data::<Rc<Conn>>().cloned();
         let conn = conn.expect("every connection brings its state");
         let (http, payload) = request.into_parts();
         let serving = conn.begin(!matches!(payload, Payload::None));
-        let answer = self.answer(&http);
+        let answer = self.answer(&http).await;
         let answer = answer.map_body(|_, text| ReplyBody::new(Body::Whole(text), serving).boxed());
         ServiceResponse::new(http, answer)
     }
 
-    fn answer(&self, request: &HttpRequest) -> Answer {
+    async fn answer(&self, request: &HttpRequest) -> Answer {
         let headers = request.headers();
         if self.token.is_none()
             && self.addr.ip().is_loopback()
@@ -115,18 +122,11 @@ impl Admin {
         }
         let path = request.path();
         if path == "/admin/v1" || path.starts_with("/admin/v1/") {
-            return self.api(headers);
+            return self.api(request).await;
         }
         let known = matches!(path, "/livez" | "/readyz" | "/healthz" | "/metrics");
         if known && request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut answer = error(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "invalid_request",
-                "This path takes GET and HEAD only.",
-            );
-            let allow = HeaderValue::from_static("GET, HEAD");
-            answer.headers_mut().insert(actix_http::header::ALLOW, allow);
-            return answer;
+            return only_get();
         }
         match path {
             "/livez" => text(StatusCode::OK, probe::LIVE),
@@ -143,7 +143,8 @@ impl Admin {
         }
     }
 
-    fn api(&self, headers: &HeaderMap) -> Answer {
+    async fn api(&self, request: &HttpRequest) -> Answer {
+        let headers = request.headers();
         let Some(expected) = &self.token else {
             let message = "The admin API is off; set FLOTILLA_ADMIN_TOKEN to turn it on.";
             return error(StatusCode::FORBIDDEN, "admin_disabled", message);
@@ -161,7 +162,14 @@ impl Admin {
             answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
             return answer;
         }
-        error(StatusCode::NOT_FOUND, "not_found", "The admin API has no such path yet.")
+        let path = request.path().trim_start_matches("/admin/v1");
+        let get = matches!(*request.method(), Method::GET | Method::HEAD);
+        match path {
+            "/limits" if get => limits::limits(&self.shared, request.query_string()).await,
+            "/usage" if get => usage::usage(&self.shared, request.query_string()).await,
+            "/limits" | "/usage" => only_get(),
+            _ => error(StatusCode::NOT_FOUND, "not_found", "The admin API has no such path yet."),
+        }
     }
 
     /// The node as it sees itself; nothing is asked of anybody.
@@ -195,6 +203,13 @@ impl Admin {
         self.shared.metrics.set_in_flight(self.shared.lifecycle.in_flight());
         typed(StatusCode::OK, Metrics::CONTENT_TYPE, self.shared.metrics.render())
     }
+}
+
+fn only_get() -> Answer {
+    let message = "This path takes GET and HEAD only.";
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", message);
+    answer.headers_mut().insert(actix_http::header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer
 }
 
 /// The token of an `Authorization` header.

@@ -15,18 +15,26 @@ use tokio_util::sync::CancellationToken;
 use super::collector::Collector;
 use super::{Node, Running};
 use crate::api::{self, AdminConfig, DataConfig};
-use crate::config::{self, DocumentFault, Env, Fault, Loaded, Settings, Warning, Watch};
-use crate::domain::{Lifecycle, Phase};
+use crate::config::{
+    self, DocumentFault, Env, Fault, Loaded, Settings, StoreSettings, Warning, Watch,
+};
+use crate::domain::{Lifecycle, Phase, Random};
 use crate::fleet::config_watch::{self, Report};
 use crate::proxy::{self, Shared, Worker};
 use crate::sim;
 use crate::snapshot::Snapshot;
+use crate::store::connection::Config as ConnectionConfig;
+use crate::store::redis::Shape;
+use crate::store::{self, Store, StoreError};
 use crate::telemetry::{Metrics, TraceError, Traces};
 use crate::upstream::{self, TlsError, Upstream};
 
 /// How often the fleet document is looked at. A change is in force with the second look that sees
 /// it, so within a second.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
+
+/// How long usage can be asked for.
+const USAGE_TTL: Duration = Duration::from_secs(32 * 86_400);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +51,9 @@ pub enum StartError {
     /// Traces cannot be exported.
     #[error(transparent)]
     Traces(#[from] TraceError),
+    /// The store cannot be used as it is set.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A thread cannot be started.
     #[error("cannot start the thread that exports traces")]
     Thread(#[source] io::Error),
@@ -82,7 +93,9 @@ impl Node {
         };
         let (data_listener, data) = listen(settings.listen, "FLOTILLA_LISTEN")?;
         let (admin_listener, admin) = listen(settings.admin_listen, "FLOTILLA_ADMIN_LISTEN")?;
-        let shared = share(settings, loaded, traces(settings, &tls)?);
+        let metrics = Metrics::new();
+        let store = store(settings, &metrics)?;
+        let shared = share(settings, loaded, metrics, store, traces(settings, &tls)?);
         let worker = {
             let shared = Arc::clone(&shared);
             let born = Arc::new(AtomicUsize::new(0));
@@ -142,19 +155,41 @@ fn traces(settings: &Settings, tls: &Arc<ClientConfig>) -> Result<Traces, StartE
     Ok(Traces::start(config, Arc::new(collector))?)
 }
 
-fn share(settings: &Settings, loaded: Loaded, traces: Traces) -> Arc<Shared> {
+/// The state of limits: in the Redis of the fleet, or in this process.
+fn store(settings: &Settings, metrics: &Metrics) -> Result<Arc<Store>, StartError> {
+    let StoreSettings { redis, lease_ttl, .. } = &settings.store;
+    let Some(redis) = redis else { return Ok(Store::standalone(metrics.store())) };
+    let identity = redis.tls_client.as_ref();
+    let identity =
+        identity.map(|client| (client.cert.clone(), client.key.expose().as_bytes().to_vec()));
+    let tls = store::Tls { ca: redis.tls_ca.clone(), identity };
+    let config = store::Config {
+        connection: ConnectionConfig { url: redis.url.expose(), tls, deadline: redis.deadline },
+        shape: Shape { prefix: redis.prefix.clone(), lease_ttl: *lease_ttl, usage_ttl: USAGE_TTL },
+        incarnation: Random::new().next_u64(),
+    };
+    Ok(Store::redis(config, metrics.store())?)
+}
+
+fn share(
+    settings: &Settings,
+    loaded: Loaded,
+    metrics: Metrics,
+    store: Arc<Store>,
+    traces: Traces,
+) -> Arc<Shared> {
     let config = proxy::Config {
         body_limit: settings.body_limit as u64,
         body_budget: settings.body_budget as u64,
         body_stall: settings.body_stall,
     };
-    let metrics = Metrics::new().with_traces(&traces);
+    let metrics = metrics.with_traces(&traces);
     warn(&loaded.warnings);
     metrics.revision(i64::try_from(loaded.snapshot.revision).unwrap_or(i64::MAX));
     let lifecycle = Arc::new(Lifecycle::new());
     let node = settings.node_id.as_str().into();
     let shared = Shared::new(config, Arc::new(loaded.snapshot), metrics, lifecycle, node);
-    Arc::new(shared.with_traces(traces))
+    Arc::new(shared.with_store(store).with_traces(traces))
 }
 
 fn data_config(settings: &Settings) -> DataConfig {

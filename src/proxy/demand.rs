@@ -56,8 +56,7 @@ pub(super) fn admits(facts: &Facts<'_>, attempt: &Try<'_>, row: &Row) -> Vec<Adm
             [(tenant.budget.as_ref(), None), (facts.key.budget.as_ref(), Some(&facts.key.name))];
         for (budget, key) in budgets {
             let Some(budget) = budget else { continue };
-            let scope = key
-                .map_or_else(|| "budget".into(), |key| format!("budget.key={}", place::name(key)));
+            let scope = budget_scope(key.map(|key| &**key));
             let charge = spend(budget, cost, attempt.now_ms);
             push(&mut admits, attempt.id, Asked { tag: tag.clone(), scope, charge });
         }
@@ -107,10 +106,7 @@ struct Asked {
 
 /// What `limit` is asked for; none where it does not apply to this attempt.
 fn ask(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> Option<Asked> {
-    let applies = limit
-        .narrow
-        .iter()
-        .all(|(dimension, value)| value_of(*dimension, facts, attempt).as_deref() == Some(value));
+    let applies = applies(limit, facts, Some(attempt.target));
     let by_attempt = limit.counts_attempts();
     let counts_once = matches!(limit.metric, Metric::Requests | Metric::Concurrency) && !by_attempt;
     if !applies || counts_once && !attempt.first {
@@ -123,7 +119,7 @@ fn ask(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> Option<Asked> {
         Metric::OutputTokens => attempt.output_tokens,
         Metric::Cost => cost(attempt)?,
     };
-    let (tag, scope) = counts_in(limit, facts, attempt);
+    let (tag, scope) = counts_in(limit, facts, Some(attempt.target));
     let charge = Charge {
         scope: 0,
         rule: Rule { id: limit.id, algorithm: limit.algorithm, limit: limit.limit },
@@ -136,15 +132,36 @@ fn ask(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> Option<Asked> {
     Some(Asked { tag, scope, charge })
 }
 
+/// Whether `limit` is narrowed to nothing else than this request and target.
+fn applies(limit: &Limit, facts: &Facts<'_>, target: Option<&Target>) -> bool {
+    let mut narrowed = limit.narrow.iter();
+    narrowed.all(|(dimension, value)| value_of(*dimension, facts, target).as_deref() == Some(value))
+}
+
+/// Where `limit` counts a request, if it applies to it: tag and scope.
+pub(super) fn place(
+    limit: &Limit,
+    facts: &Facts<'_>,
+    target: Option<&Target>,
+) -> Option<(Arc<str>, Arc<str>)> {
+    let (tag, scope) = counts_in(limit, facts, target);
+    applies(limit, facts, target).then(|| (tag, scope.into()))
+}
+
+/// The scope of a budget: the tenant's, or that of one of its keys. It is apart from others, as it
+/// lives longer.
+pub(super) fn budget_scope(key: Option<&str>) -> String {
+    key.map_or_else(|| "budget".to_owned(), |key| format!("budget.key={}", place::name(key)))
+}
+
 /// The tag and the scope that `limit` counts in.
-fn counts_in(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> (Arc<str>, String) {
-    use Dimension::{Key, Target, Tenant, User};
+fn counts_in(limit: &Limit, facts: &Facts<'_>, target: Option<&Target>) -> (Arc<str>, String) {
     let has = |dimension| limit.has(dimension);
     let values = |left_out: Option<Dimension>| {
         let mut text = String::new();
         for dimension in limit.spread.iter().filter(|dimension| Some(**dimension) != left_out) {
             let comma = if text.is_empty() { "" } else { "," };
-            let value = value_of(*dimension, facts, attempt).unwrap_or_default();
+            let value = value_of(*dimension, facts, target).unwrap_or_default();
             let value = match dimension {
                 Dimension::User | Dimension::Model | Dimension::Ip => place::hashed(&value),
                 _ => place::name(&value),
@@ -153,10 +170,10 @@ fn counts_in(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> (Arc<str>, 
         }
         if text.is_empty() { "all".to_owned() } else { text }
     };
-    if has(Tenant) || has(Key) || has(User) {
-        (Arc::clone(&facts.key.tenant.tag), values(Some(Tenant)))
-    } else if has(Target) {
-        (place::target(&attempt.target.name), values(Some(Target)))
+    if has(Dimension::Tenant) || has(Dimension::Key) || has(Dimension::User) {
+        (Arc::clone(&facts.key.tenant.tag), values(Some(Dimension::Tenant)))
+    } else if has(Dimension::Target) {
+        (place::target(target.map_or("", |target| &target.name)), values(Some(Dimension::Target)))
     } else {
         let together = limit.spread.iter().all(|dimension| *dimension == Dimension::Fleet);
         let value = (!together).then(|| values(None));
@@ -167,7 +184,7 @@ fn counts_in(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> (Arc<str>, 
 
 /// The value that a request has in this dimension. A request that names no user shares one counter
 /// with all others that do not: leaving it out must be no way around a limit.
-fn value_of(dimension: Dimension, facts: &Facts<'_>, attempt: &Try<'_>) -> Option<String> {
+fn value_of(dimension: Dimension, facts: &Facts<'_>, target: Option<&Target>) -> Option<String> {
     Some(match dimension {
         Dimension::Key => facts.key.name.to_string(),
         Dimension::Tenant => facts.key.tenant.name.to_string(),
@@ -175,8 +192,8 @@ fn value_of(dimension: Dimension, facts: &Facts<'_>, attempt: &Try<'_>) -> Optio
         Dimension::Tier => facts.key.tenant.tier.as_deref()?.to_owned(),
         Dimension::Pool => facts.pool.to_owned(),
         Dimension::Model => facts.model.to_owned(),
-        Dimension::Target => attempt.target.name.to_string(),
-        Dimension::Provider => attempt.target.provider.name.to_string(),
+        Dimension::Target => target?.name.to_string(),
+        Dimension::Provider => target?.provider.name.to_string(),
         Dimension::Ip => facts.ip.to_canonical().to_string(),
         Dimension::Fleet => "fleet".to_owned(),
         Dimension::Node => facts.node.to_owned(),

@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
+use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::link::{Away, Commands};
@@ -114,7 +115,10 @@ impl Ledger {
         let shared = Arc::new(Shared::new(config, metrics));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let on_thread = Arc::clone(&shared);
-        let serve = move || runtime.block_on(async move { on_thread.run(&link()).await });
+        let serve = move || {
+            // Connections are kept by tasks of their thread.
+            LocalSet::new().block_on(&runtime, async move { on_thread.run(&link()).await });
+        };
         thread::Builder::new().name("ledger".into()).spawn(serve)?;
         Ok(Self { shared })
     }

@@ -142,7 +142,8 @@ impl Limiter {
                 Err((Denied::Refused { admit: place, refusal }, Part::none()))
             }
             Ok(Verdict::StalePeriod) => {
-                let now_ms = self.0.store.now_ms();
+                let theirs = self.0.link.now_ms(&admit.tag);
+                let now_ms = theirs.unwrap_or_else(|| self.0.store.now_ms());
                 Err((Denied::StalePeriod { now_ms }, Part::none()))
             }
             // A command that came too late even after its clock was set is no answer.

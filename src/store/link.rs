@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::local::Local;
+use super::redis::Redis;
 use crate::policy::limit::{
     Admit, Applied, Batch, Counts, Lapsed, Renew, Row, Rule, Standing, TopUp, Verdict,
 };
@@ -58,36 +59,53 @@ pub trait Commands {
 pub(super) enum Link {
     /// In this process.
     Local(Arc<Local>),
+    /// In Redis.
+    Redis(Box<Redis>),
+}
+
+impl Link {
+    /// The time by which a tag decides, in milliseconds of Unix time, as far as it is known here.
+    pub(super) fn now_ms(&self, tag: &str) -> Option<u64> {
+        match self {
+            Self::Local(local) => Some(local.now()),
+            Self::Redis(redis) => redis.now_ms(tag),
+        }
+    }
 }
 
 impl Commands for Link {
     async fn admit(&self, admit: &Admit) -> Result<Verdict, Away> {
         match self {
             Self::Local(local) => Commands::admit(&**local, admit).await,
+            Self::Redis(redis) => Commands::admit(&**redis, admit).await,
         }
     }
 
     async fn top_up(&self, more: &TopUp) -> Result<Verdict, Away> {
         match self {
             Self::Local(local) => Commands::top_up(&**local, more).await,
+            Self::Redis(redis) => Commands::top_up(&**redis, more).await,
         }
     }
 
     async fn apply(&self, batch: &Batch) -> Result<Applied, Away> {
         match self {
             Self::Local(local) => Commands::apply(&**local, batch).await,
+            Self::Redis(redis) => Commands::apply(&**redis, batch).await,
         }
     }
 
     async fn renew(&self, tag: &Arc<str>, leases: &[Renew]) -> Result<(), Away> {
         match self {
             Self::Local(local) => Commands::renew(&**local, tag, leases).await,
+            Self::Redis(redis) => Commands::renew(&**redis, tag, leases).await,
         }
     }
 
     async fn lapsed(&self, tag: &Arc<str>, limit: usize) -> Result<Vec<Lapsed>, Away> {
         match self {
             Self::Local(local) => Commands::lapsed(&**local, tag, limit).await,
+            Self::Redis(redis) => Commands::lapsed(&**redis, tag, limit).await,
         }
     }
 
@@ -98,6 +116,7 @@ impl Commands for Link {
     ) -> Result<Vec<Standing>, Away> {
         match self {
             Self::Local(local) => Commands::standing(&**local, tag, asked).await,
+            Self::Redis(redis) => Commands::standing(&**redis, tag, asked).await,
         }
     }
 
@@ -108,6 +127,7 @@ impl Commands for Link {
     ) -> Result<Vec<(u64, Row, Counts)>, Away> {
         match self {
             Self::Local(local) => Commands::usage(&**local, tag, hours).await,
+            Self::Redis(redis) => Commands::usage(&**redis, tag, hours).await,
         }
     }
 }

@@ -85,6 +85,12 @@ impl Redis {
         self.connection.is_up(&self.keys.tag(tag).open())
     }
 
+    /// The time of a tag's master as far as it is known.
+    #[must_use]
+    pub fn now_ms(&self, tag: &str) -> Option<u64> {
+        self.connection.now_ms(&self.keys.tag(tag).open())
+    }
+
     /// Takes what an attempt needs of a tag's limits.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Every metric of the node: its name, its labels and what it means, in one place.
+//! Every metric of the node: its name, its labels and what it means, in one place; those of the
+//! store are in `store` beside it.
 //!
 //! Names are `flotilla_<what>_<unit>`; the encoder adds `_total` to counters. A label is either
 //! from a fixed set in the code or a name from the configuration: what a client sends, such as an
@@ -448,6 +449,14 @@ mod tests {
         let levels = metrics.upstream(1);
         let held = (levels.origins.hold(), levels.in_flight.hold(), levels.idle.hold());
         drop((metrics.connections().hold(), held.2));
+        metrics.refused("per-key-rpm");
+        let store = metrics.store();
+        store.opened();
+        store.scopes(4);
+        store.forgotten(2);
+        store.queued(5);
+        store.dropped(1);
+        store.batch("applied");
         let text = metrics.render();
         for line in [
             r#"flotilla_requests_total{endpoint="/chat/completions",pool="fast",outcome="ok",status="200"} 1"#,
@@ -467,6 +476,13 @@ mod tests {
             r#"flotilla_upstream_origins{worker="1"} 1"#,
             r#"flotilla_upstream_requests_in_flight{worker="1"} 1"#,
             r#"flotilla_upstream_connections_idle{worker="1"} 0"#,
+            r#"flotilla_limit_refusals_total{limit="per-key-rpm"} 1"#,
+            "flotilla_limit_reservations 1",
+            "flotilla_limit_scopes 4",
+            "flotilla_limit_scopes_forgotten_total 2",
+            "flotilla_ledger_queued 5",
+            "flotilla_ledger_dropped_total 1",
+            r#"flotilla_ledger_batches_total{outcome="applied"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is missing in\n{text}");
         }
@@ -487,6 +503,15 @@ mod tests {
         let text = metrics.render();
         assert!(!text.contains("leaves"), "{text}");
         assert!(text.contains(r#"target="stays""#) && text.contains("model_not_found"), "{text}");
+    }
+
+    #[test]
+    fn a_limit_that_left_the_configuration_is_forgotten() {
+        let metrics = Metrics::new();
+        ["stays", "leaves"].iter().for_each(|limit| metrics.refused(limit));
+        metrics.retain_limits(&["stays"].into());
+        let text = metrics.render();
+        assert!(text.contains(r#"limit="stays""#) && !text.contains("leaves"), "{text}");
     }
 
     // A name of the configuration may hold anything; it stays one value of one label.

@@ -1,5 +1,6 @@
 //! Whole-node tests on real sockets, in one binary. No sleeps, no fixed ports, no shared state.
 
+mod admin_usage;
 mod attacks;
 mod bad_input;
 mod bodies;
@@ -11,6 +12,7 @@ mod drain;
 mod errors;
 mod first_run;
 mod fleet;
+mod fleet_limits;
 mod fuzz;
 #[path = "../chaos/judge/judge.rs"]
 #[expect(dead_code, reason = "the chaos run uses it too, and other parts of it")]

@@ -16,26 +16,22 @@
 //! answer there are no more than were in flight. Should there be `MAX_SETTLES` all the same, one
 //! more is dropped and counted (`dropped`): its lease ends and it is settled as reserved.
 
-use std::collections::hash_map::Entry as Slot;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+mod page;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
 use super::{Entry, Haste};
 use crate::domain::AttemptId;
-use crate::policy::limit::{
-    Algorithm, Batch, Charge, Counts, Holder, LimitId, Origin, Row, Settle,
-};
+use crate::policy::limit::Batch;
+use page::Page;
 
 /// Releases of a tag are collected for so long.
 const RELEASE_MS: u64 = 5;
 /// Everything else is.
 const SETTLE_MS: u64 = 100;
-/// Settles in one batch: about a millisecond of the store's time.
-const BATCH_SETTLES: usize = 256;
-/// Rows of usage in one batch.
-const BATCH_ROWS: usize = 256;
 /// Settles that wait, of all tags.
 const MAX_SETTLES: usize = 100_000;
 /// Rows of usage that wait, of all tags.
@@ -62,36 +58,6 @@ pub(super) struct Book {
     dropped: u64,
 }
 
-/// What there is for one tag.
-#[derive(Debug, Default)]
-struct Page {
-    settles: VecDeque<(u64, Settle)>,
-    /// What was admitted elsewhere, added up.
-    elsewhere: Map<Place, (u64, Settle)>,
-    usage: Map<(u64, Row), (u64, Counts)>,
-    /// Settles of admissions that were given up, with the time from which they may be sent.
-    given_up: VecDeque<(u64, Settle)>,
-    /// When the rest is due.
-    due: Option<u64>,
-    flight: Option<Flight>,
-    /// Under which time it stands in the agenda.
-    scheduled: Option<u64>,
-}
-
-/// Which limits of whom: what may be added up in one settle. A budget's period is part of it.
-type Place = (Vec<Arc<str>>, Vec<(u8, LimitId, u64)>);
-
-/// A batch that is not yet acknowledged.
-#[derive(Debug)]
-struct Flight {
-    batch: Arc<Batch>,
-    /// All tickets up to this one are in it, or were in one before.
-    tickets: HashSet<u64, RandomState>,
-    /// When it is to be sent again; none while an answer is awaited.
-    resend_at: Option<u64>,
-    failures: u32,
-}
-
 impl Book {
     pub(super) fn new(incarnation: u64, given_up_ms: u64) -> Self {
         Self {
@@ -115,15 +81,7 @@ impl Book {
         let ticket = self.ticket;
         let page = self.pages.entry(Arc::clone(&entry.tag)).or_default();
         if let Some((hour, row, counts)) = entry.usage {
-            let fresh = !page.usage.contains_key(&(hour, row.clone()));
-            let row = if fresh && self.rows >= MAX_ROWS { Row::other() } else { row };
-            match page.usage.entry((hour, row)) {
-                Slot::Occupied(mut kept) => kept.get_mut().1.add(&counts),
-                Slot::Vacant(free) => {
-                    free.insert((ticket, counts));
-                    self.rows += 1;
-                }
-            }
+            self.rows += page.add_usage(hour, row, counts, ticket, self.rows < MAX_ROWS);
         }
         if let Some(settle) = entry.settle {
             let room = self.settles < MAX_SETTLES;
@@ -287,159 +245,6 @@ impl Book {
         if page.is_empty() {
             self.pages.remove(tag);
         }
-    }
-}
-
-impl Page {
-    /// Adds a settle. Answers how many more wait now, and how many were dropped.
-    fn add(
-        &mut self,
-        settle: Settle,
-        haste: Haste,
-        ticket: u64,
-        given_up_at: u64,
-        room: bool,
-    ) -> (usize, u64) {
-        if settle.origin == Origin::Elsewhere {
-            return self.add_elsewhere(settle, ticket, room);
-        }
-        if !room {
-            return (0, 1);
-        }
-        if haste == Haste::GivenUp {
-            self.given_up.push_back((given_up_at, settle));
-        } else {
-            self.settles.push_back((ticket, settle));
-        }
-        (1, 0)
-    }
-
-    /// Adds up what was admitted elsewhere; its permits are released one by one, since a renewal
-    /// may have registered them.
-    fn add_elsewhere(&mut self, settle: Settle, ticket: u64, room: bool) -> (usize, u64) {
-        let (mut added, mut dropped) = (0, 0);
-        let is_permit = |charge: &Charge| charge.rule.algorithm == Algorithm::Permits;
-        let Settle { id, scopes, charges, origin } = settle;
-        let (permits, amounts): (Vec<_>, Vec<_>) = charges.into_iter().partition(is_permit);
-        if permits.iter().any(|charge| charge.amount == 0) {
-            if room {
-                let scopes = scopes.clone();
-                let release = Settle { id, scopes, charges: permits, origin: Origin::Member };
-                self.settles.push_back((ticket, release));
-                added += 1;
-            } else {
-                dropped += 1;
-            }
-        }
-        if amounts.iter().all(|charge| charge.amount == 0) {
-            return (added, dropped);
-        }
-        let period = |charge: &Charge| match charge.rule.algorithm {
-            Algorithm::Budget { start_ms, .. } => start_ms,
-            _ => 0,
-        };
-        let limits = amounts.iter().map(|charge| (charge.scope, charge.rule.id, period(charge)));
-        let place = (scopes, limits.collect::<Vec<_>>());
-        match self.elsewhere.entry(place) {
-            Slot::Occupied(mut kept) => {
-                let (_, kept) = kept.get_mut();
-                for (sum, more) in kept.charges.iter_mut().zip(&amounts) {
-                    sum.rule = more.rule;
-                    sum.amount = sum.amount.saturating_add(more.amount);
-                }
-            }
-            Slot::Vacant(free) if room => {
-                let scopes = free.key().0.clone();
-                free.insert((ticket, Settle { id, scopes, charges: amounts, origin }));
-                added += 1;
-            }
-            Slot::Vacant(_) => dropped += 1,
-        }
-        (added, dropped)
-    }
-
-    /// The next batch, if there is anything to put into it.
-    fn next_flight(
-        &mut self,
-        tag: &Arc<str>,
-        (incarnation, number): (u64, u64),
-        now: u64,
-        held: &impl Fn(AttemptId) -> bool,
-    ) -> Option<Flight> {
-        let mut tickets = HashSet::default();
-        let mut settles = Vec::new();
-        while settles.len() < BATCH_SETTLES
-            && self.given_up.front().is_some_and(|(at, _)| *at <= now)
-        {
-            let Some((_, mut settle)) = self.given_up.pop_front() else { break };
-            for charge in &mut settle.charges {
-                let id = match charge.holder {
-                    Holder::Request => AttemptId { attempt: 0, ..settle.id },
-                    Holder::Attempt => settle.id,
-                };
-                if charge.rule.algorithm == Algorithm::Permits && held(id) {
-                    charge.amount = 1;
-                }
-            }
-            settles.push(settle);
-        }
-        let due = self.due.is_some_and(|due| due <= now) || !settles.is_empty();
-        while due && settles.len() < BATCH_SETTLES {
-            let Some((ticket, settle)) = self.settles.pop_front() else { break };
-            tickets.insert(ticket);
-            settles.push(settle);
-        }
-        let room = BATCH_SETTLES.saturating_sub(settles.len());
-        let places: Vec<_> =
-            self.elsewhere.keys().take(if due { room } else { 0 }).cloned().collect();
-        for (ticket, settle) in places.iter().filter_map(|place| self.elsewhere.remove(place)) {
-            tickets.insert(ticket);
-            settles.push(settle);
-        }
-        let rows: Vec<_> =
-            self.usage.keys().take(if due { BATCH_ROWS } else { 0 }).cloned().collect();
-        let mut usage = Vec::with_capacity(rows.len());
-        for row in rows {
-            if let Some((ticket, counts)) = self.usage.remove(&row) {
-                tickets.insert(ticket);
-                usage.push((row.0, row.1, counts));
-            }
-        }
-        if due {
-            // What did not fit follows when this is acknowledged.
-            self.due = None;
-        }
-        if settles.is_empty() && usage.is_empty() {
-            return None;
-        }
-        let tag = Arc::clone(tag);
-        let batch = Arc::new(Batch { tag, incarnation, number, settles, usage });
-        Some(Flight { batch, tickets, resend_at: None, failures: 0 })
-    }
-
-    /// Whether something waits that is due at a time of its own.
-    fn has_due(&self) -> bool {
-        !self.settles.is_empty() || !self.elsewhere.is_empty() || !self.usage.is_empty()
-    }
-
-    fn next_due(&self) -> Option<u64> {
-        if let Some(flight) = &self.flight {
-            return flight.resend_at;
-        }
-        let given_up = self.given_up.front().map(|(at, _)| *at);
-        [self.due, given_up].into_iter().flatten().min()
-    }
-
-    fn oldest_ticket(&self) -> Option<u64> {
-        let flying = self.flight.iter().flat_map(|flight| flight.tickets.iter().copied());
-        let settles = self.settles.front().map(|(ticket, _)| *ticket);
-        let elsewhere = self.elsewhere.values().map(|(ticket, _)| *ticket);
-        let usage = self.usage.values().map(|(ticket, _)| *ticket);
-        flying.chain(settles).chain(elsewhere).chain(usage).min()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.flight.is_none() && self.given_up.is_empty() && !self.has_due()
     }
 }
 

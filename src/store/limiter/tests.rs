@@ -230,19 +230,16 @@ fn workers_on_threads_never_admit_more_than_the_limit() {
 
 #[test]
 fn a_config_shows_no_password() {
+    let url = crate::domain::Secret::new("redis://:canary@host".into());
+    let tls = crate::store::Tls { ca: None, identity: Some((Vec::new(), b"canary".to_vec())) };
     let config = Config {
-        url: Some(crate::domain::Secret::new("redis://:canary@host".into())),
-        prefix: "flotilla".into(),
-        deadline: Duration::from_millis(50),
-        tls_ca: None,
-        tls_cert: None,
-        tls_key: None,
-        lease_ttl: Duration::from_secs(10),
-        tick: Duration::from_millis(250),
-        node_ttl: Duration::from_millis(2_500),
+        connection: crate::store::connection::Config { url, tls, deadline: Duration::ZERO },
+        shape: crate::store::redis::Shape {
+            prefix: "flotilla".into(),
+            lease_ttl: Duration::from_secs(10),
+            usage_ttl: Duration::from_secs(10),
+        },
         incarnation: 1,
-        node: "node".into(),
-        state_dir: None,
     };
     assert!(!format!("{config:?}").contains("canary"));
 }
