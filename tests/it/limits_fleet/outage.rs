@@ -146,3 +146,59 @@ impl Rig {
         }
     }
 }
+
+const TEN: &str = r#"tenants: { a: {} }
+keys: [{ name: a, tenant: a, key: "sk-a" }]
+limits: [{ name: ten, scope: { tenant: a }, metric: requests, limit: 10, window: 1h, degraded: fail_closed }]
+"#;
+
+// T8
+#[tokio::test]
+async fn a_command_whose_answer_came_too_late_is_not_charged_again_when_it_is_resent() {
+    let (crowd, server) = (Crowd::new(), Server::start());
+    let proxy = ChaosProxy::start(([127, 0, 0, 1], server.port).into());
+    let url = format!("redis://{}", proxy.addr());
+    let env = [
+        ("FLOTILLA_REDIS_URL", url.as_str()),
+        ("FLOTILLA_REDIS_DEADLINE", "250ms"),
+        ("FLOTILLA_WORKERS", "1"),
+    ];
+    let document = super::rig::document(&crowd, TEN);
+    let far = spawn_fleet(1, 0, &document, &env);
+    let url = server.url();
+    let near = spawn_fleet(
+        1,
+        0,
+        &document,
+        &[&[("FLOTILLA_REDIS_URL", url.as_str())], &env[1..]].concat(),
+    );
+    crowd.meets(&[far.addresses(), near.addresses()].concat());
+    for node in [0, 1] {
+        let served = crowd.ask(node, Wish::of("sk-a")).await.expect("an answer");
+        assert_eq!(served.head.status, 200);
+    }
+
+    // There in time, and back too late; its second copy is there when the first one's time is over.
+    proxy.delay(Duration::from_millis(200));
+    // Meanwhile the other node's request sweeps out what is known of commands that are over.
+    let asked = 4;
+    let (_, answer) = tokio::join!(crowd.ask(0, Wish::of("sk-a")), async {
+        tokio::time::sleep(Duration::from_millis(350)).await;
+        crowd.ask(1, Wish::of("sk-a")).await.expect("an answer")
+    });
+    assert_eq!(answer.head.status, 200);
+    proxy.pass();
+    let mut left = 0;
+    let begun = Instant::now();
+    loop {
+        let answer = crowd.ask(0, Wish::of("sk-a")).await.expect("an answer");
+        match answer.code().as_str() {
+            "" => left += 1,
+            "rate_limited" => break,
+            code => assert_eq!(code, "store_unavailable"),
+        }
+        assert!(begun.elapsed() < RECOVERY, "{left} served, and no end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(asked + left >= 10, "{asked} were asked for, and only {left} of ten were left");
+}
