@@ -57,7 +57,7 @@ const BREAKS: [Break; 10] = [
 impl World {
     pub(crate) fn start(crowd: &Crowd, document: &str, lease: Duration) -> Self {
         let server =
-            Server::start_as(Kind::Redis7, &["--appendonly", "yes", "--appendfsync", "always"]);
+            Server::start_as(Kind::Redis7, &["--appendonly", "yes", "--appendfsync", "no"]);
         let target = ([127, 0, 0, 1], server.port).into();
         let proxies: Vec<_> = (0..NODES).map(|_| ChaosProxy::start(target)).collect();
         let document = document.to_owned();
@@ -186,7 +186,7 @@ fn node(proxy: &ChaosProxy, document: &str, lease: Duration) -> Process {
     let lease = format!("{}ms", lease.as_millis());
     let env = [
         ("FLOTILLA_REDIS_URL", url.as_str()),
-        ("FLOTILLA_REDIS_DEADLINE", "250ms"),
+        ("FLOTILLA_REDIS_DEADLINE", "500ms"),
         ("FLOTILLA_LEASE_TTL", &lease),
         ("FLOTILLA_NODE_TTL", "1s"),
         ("FLOTILLA_TICK", "100ms"),

@@ -47,20 +47,22 @@ pub(crate) fn check(history: &History) -> Report {
     let facts = Facts::of(history);
     let mut report = Report::default();
     report.violations.extend(unanswered(&facts));
-    for limit in &history.limits {
-        let charges = facts.charges(limit);
-        let (mut fullest, mut wrong) = windows::judge(&facts, limit, &charges);
+    let grounds: Vec<_> =
+        history.limits.iter().map(|it| refusals::Ground::of(&facts, it)).collect();
+    for (at, limit) in history.limits.iter().enumerate() {
+        let charges = &grounds[at].charges;
+        let (mut fullest, mut wrong) = windows::judge(&facts, limit, charges);
         if limit.algorithm == Algorithm::Permits {
             (fullest, wrong) = permits::judge(&facts, limit);
         }
         report.violations.extend(wrong);
-        let (refused, saturated, wrong) = refusals::judge(&facts, limit, &charges);
+        let (refused, saturated, wrong) = refusals::judge(&facts, &grounds, at);
         report.violations.extend(wrong);
-        report.violations.extend(settled::standing(&facts, limit, &charges));
+        report.violations.extend(settled::standing(&facts, limit, charges));
         let limit = limit.name.clone();
         report.measured.push(Measured { limit, fullest, refusals: refused, saturated });
     }
-    report.violations.extend(refusals::groundless(&facts));
+    report.violations.extend(refusals::groundless(&facts, &grounds));
     report.violations.extend(settled::rows(&facts));
     report
 }

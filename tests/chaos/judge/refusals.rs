@@ -13,14 +13,22 @@ use super::facts::{Charge, Facts};
 use super::history::{Algorithm, Ask, End, Limit, Micros};
 use super::permits::Holds;
 
-/// Refusals without ground are told by the first of them, and how many there are.
+/// How many requests a limit refused, what share of it was taken under saturating demand, and
+/// whether that is too little. Where several limits may have refused, it was none of them.
 pub(crate) fn judge(
     facts: &Facts<'_>,
-    limit: &Limit,
-    charges: &[Charge],
+    grounds: &[Ground<'_>],
+    at: usize,
 ) -> (usize, Option<f64>, Option<Violation>) {
+    let Ground { limit, charges, .. } = &grounds[at];
+    let others = grounds
+        .iter()
+        .enumerate()
+        .filter(|(other, ground)| *other != at && ground.limit.code() == limit.code());
+    let others: Vec<_> = others.map(|(_, ground)| ground).collect();
     let refused: Vec<&Ask> = (facts.history.asks.iter())
         .filter(|ask| limit.covers(ask) && code(ask) == Some(limit.code()))
+        .filter(|ask| !others.iter().any(|it| it.limit.covers(ask) && it.is_good(facts, ask)))
         .collect();
     let saturated = saturated(facts, limit, charges, &refused);
     let wrong = saturated.as_ref().and_then(|saturated| saturated.violation(limit));
@@ -36,11 +44,10 @@ fn code(ask: &Ask) -> Option<&str> {
 }
 
 /// The refusals that no limit had a ground for.
-pub(crate) fn groundless(facts: &Facts<'_>) -> Vec<Violation> {
-    let limits = &facts.history.limits;
-    let mut grounds: Vec<_> = limits.iter().map(|limit| Ground::of(facts, limit)).collect();
+pub(crate) fn groundless(facts: &Facts<'_>, grounds: &[Ground<'_>]) -> Vec<Violation> {
     // The smallest first: it is the likeliest to have refused.
-    grounds.sort_by_key(Ground::room);
+    let mut grounds: Vec<_> = grounds.iter().collect();
+    grounds.sort_by_key(|ground| ground.room());
     let mut wrong: Vec<(usize, String)> = Vec::new();
     for (index, ask) in facts.history.asks.iter().enumerate() {
         let Some(code) = code(ask) else { continue };
@@ -51,11 +58,11 @@ pub(crate) fn groundless(facts: &Facts<'_>) -> Vec<Violation> {
         let concerned = grounds.iter().filter(|it| it.limit.code() == code && it.limit.covers(ask));
         let mut good = false;
         for ground in concerned {
-            let (taken, demand) = (ground.taken(facts, ask), ground.limit.metric.of(ask.most));
-            if taken + demand > ground.room() {
+            if ground.is_good(facts, ask) {
                 good = true;
                 break;
             }
+            let (taken, demand) = (ground.taken(facts, ask), ground.limit.metric.of(ask.most));
             nearest = Some(format!(
                 "refused by {code} though at most {taken} of {} were taken and {demand} asked",
                 ground.room()
@@ -81,17 +88,17 @@ pub(crate) fn groundless(facts: &Facts<'_>) -> Vec<Violation> {
 }
 
 /// All that may have been taken from one limit.
-struct Ground<'a> {
+pub(crate) struct Ground<'a> {
     limit: &'a Limit,
     /// In the order of `lo`.
-    charges: Vec<Charge>,
+    pub(crate) charges: Vec<Charge>,
     /// For each charge: the latest `late` of it and all before.
     latest: Vec<Micros>,
     holds: Holds,
 }
 
 impl<'a> Ground<'a> {
-    fn of(facts: &Facts<'_>, limit: &'a Limit) -> Self {
+    pub(crate) fn of(facts: &Facts<'_>, limit: &'a Limit) -> Self {
         let charges = facts.charges(limit);
         let latest = charges.iter().scan(0, |latest: &mut Micros, charge| {
             *latest = charge.late.max(*latest);
@@ -99,6 +106,11 @@ impl<'a> Ground<'a> {
         });
         let latest = latest.collect();
         Self { limit, charges, latest, holds: Holds::of(facts, limit) }
+    }
+
+    /// Whether it may have refused this request.
+    fn is_good(&self, facts: &Facts<'_>, ask: &Ask) -> bool {
+        self.taken(facts, ask) + self.limit.metric.of(ask.most) > self.room()
     }
 
     /// How much there is at once.

@@ -44,8 +44,7 @@ enum Trouble {
 #[tokio::test]
 async fn users_do_not_notice_what_happens_to_redis() {
     let crowd = Crowd::new();
-    let server =
-        Server::start_as(Kind::Redis7, &["--appendonly", "yes", "--appendfsync", "always"]);
+    let server = Server::start_as(Kind::Redis7, &["--appendonly", "yes", "--appendfsync", "no"]);
     let proxy = ChaosProxy::start(([127, 0, 0, 1], server.port).into());
     let url = format!("redis://{}", proxy.addr());
     let env = [("FLOTILLA_REDIS_URL", url.as_str()), ("FLOTILLA_WORKERS", "1")];
