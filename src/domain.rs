@@ -5,6 +5,7 @@
 mod base_url;
 mod code;
 mod glob;
+mod headers;
 mod ids;
 mod key_hash;
 mod lifecycle;
@@ -17,6 +18,7 @@ mod usage;
 pub use base_url::{BaseUrl, BaseUrlError, Origin, Scheme};
 pub use code::{Code, Fault};
 pub use glob::Glob;
+pub use headers::Headers;
 pub use ids::{AttemptId, RequestId};
 pub use key_hash::{KeyHash, KeyHashError};
 pub use lifecycle::{InFlight, Lifecycle, Phase};

@@ -99,6 +99,7 @@ impl Store {
             incarnation: config.incarnation,
             lease_ttl: config.shape.lease_ttl,
             given_up: 2 * *deadline + 2 * master_clock::SLACK,
+            flushed: *deadline,
         };
         // Nobody waits for what the ledger sends, and a slow answer is better than a resend.
         let theirs = config.patient();

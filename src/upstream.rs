@@ -12,19 +12,18 @@
 //! connection.
 //!
 //! From the top: `client` sends and retries; `site` keeps idle connections and counts; `dial`,
-//! `lookup` and `address` make new ones; `connector` puts `awc` on one; `io` follows what it
-//! carries, with `head` and `framing`; `outgoing` and `answer_body` are the two bodies. Why `awc`
-//! is used this way: docs/decisions/0001-awc-with-own-connector.md.
+//! `lookup` and `address` make new ones; `exchange` sends a request over one and follows what comes
+//! back, with `outgoing`, `head` and `framing`; `answer_body` is what the caller sees of it. Why
+//! this is no library's client: docs/decisions/0002-thin-client.md.
 
 mod address;
 mod answer_body;
 mod client;
 mod config;
-mod connector;
 mod dial;
+mod exchange;
 pub(crate) mod framing;
 mod head;
-mod io;
 mod lookup;
 mod outgoing;
 #[cfg(test)]
@@ -35,7 +34,6 @@ mod tls;
 
 use std::time::Duration;
 
-use actix_http::header::HeaderMap;
 use actix_http::{Method, StatusCode};
 
 pub use self::address::AddressPolicy;
@@ -44,7 +42,7 @@ pub use self::client::Upstream;
 pub use self::config::Config;
 pub use self::site::Standing;
 pub use self::tls::{TlsError, tls_config};
-use crate::domain::Payload;
+use crate::domain::{Headers, Payload};
 
 /// One request to a provider.
 #[derive(Clone, Debug)]
@@ -54,7 +52,7 @@ pub struct Call {
     /// Path and query, beginning with a slash.
     pub path: String,
     /// All headers but `host`, `content-length` and hop-by-hop ones, which are made here.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The body; its length is known, so it is always sent with a `content-length`.
     pub body: Payload,
     /// For name look-up, TCP and TLS together, where a new connection is needed.
@@ -67,7 +65,7 @@ pub struct Answer {
     /// The final status; informational ones are skipped.
     pub status: StatusCode,
     /// All headers as they came.
-    pub headers: HeaderMap,
+    pub headers: Headers,
     /// The body. Dropping it before its end closes the connection.
     pub body: AnswerBody,
 }

@@ -1,16 +1,17 @@
 //! Bodies on their way through actix: the request's in, the reply's out.
 //!
-//! Three traps of actix's dispatcher are avoided here. An empty chunk costs a turn of the worker
+//! Four traps of actix's dispatcher are avoided here. An empty chunk costs a turn of the worker
 //! and says nothing, so none is handed on. A body that always has a next piece would keep the
 //! worker to itself, so it gives way now and then. And a body that fails takes all bytes of the
 //! same turn with it, the head included, so a failure waits until what was before it is with the
-//! kernel.
+//! kernel. And a handler that asks for the body before it was handed over, as every one does, is
+//! woken by it for a turn in which nothing is left to do.
 
 use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use actix_http::body::{BodySize, MessageBody};
 use actix_http::error::PayloadError;
@@ -26,12 +27,14 @@ pub struct RequestBody {
     payload: Payload,
     conn: Rc<Conn>,
     broken: Rc<Cell<bool>>,
+    /// It was asked for before.
+    asked: bool,
 }
 
 impl RequestBody {
     /// `broken` is set when the framing turns out not to be HTTP.
     pub(super) fn new(payload: Payload, conn: Rc<Conn>, broken: Rc<Cell<bool>>) -> Self {
-        Self { payload, conn, broken }
+        Self { payload, conn, broken, asked: false }
     }
 }
 
@@ -45,6 +48,10 @@ impl Stream for RequestBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // The first time, actix has not handed over anything yet. It asks the handler again in the
+        // same turn, once it has, and as often as it hands over more: nobody needs to be woken.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let cx = if std::mem::replace(&mut self.asked, true) { cx } else { &mut nobody };
         loop {
             let piece = ready!(Pin::new(&mut self.payload).poll_next(cx));
             match &piece {

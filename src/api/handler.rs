@@ -31,6 +31,9 @@ const NOT_SERVED: &str = "This path is not served here. Served are GET /v1/model
     /v1: chat/completions, completions, embeddings, moderations, images/*, audio/*. Stateful \
     APIs (files, batches, assistants) and the Responses API are not served.";
 
+/// As many headers as most requests have at most.
+const USUAL_HEADERS: usize = 14;
+
 /// What serves the requests of one worker.
 #[derive(Debug)]
 pub(super) struct Handler<B> {
@@ -57,7 +60,9 @@ impl<B: Backend> Handler<B> {
         let received = Instant::now();
         let conn = request.conn_data::<Rc<Conn>>().cloned();
         let conn = conn.expect("every connection brings its state");
-        let headers = std::mem::take(request.headers_mut());
+        // actix uses the head again for another request, and fills what is left in it.
+        let room = HeaderMap::with_capacity(USUAL_HEADERS);
+        let headers = std::mem::replace(request.headers_mut(), room);
         let (http, payload) = request.into_parts();
         let serving = conn.begin(!matches!(payload, Payload::None));
         let mut exchange =

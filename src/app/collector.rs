@@ -12,14 +12,14 @@ use std::thread;
 use std::time::Duration;
 
 use actix_http::Method;
-use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_http::header::{self, HeaderName, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::domain::{BaseUrl, Payload};
+use crate::domain::{BaseUrl, Headers, Payload};
 use crate::telemetry::{TraceAnswer, TraceConfig, TraceSendError, TraceSender};
 use crate::upstream::{self, Call, Upstream};
 
@@ -86,7 +86,7 @@ impl fmt::Debug for Collector {
     }
 }
 
-async fn post(upstream: &Upstream, url: &BaseUrl, headers: HeaderMap, batch: Bytes) -> Answered {
+async fn post(upstream: &Upstream, url: &BaseUrl, headers: Headers, batch: Bytes) -> Answered {
     let failed = |error: &dyn fmt::Display| TraceSendError(error.to_string());
     let path = if url.prefix.is_empty() { "/".to_owned() } else { url.prefix.to_string() };
     let body = Payload::from(batch);
@@ -107,8 +107,8 @@ async fn post(upstream: &Upstream, url: &BaseUrl, headers: HeaderMap, batch: Byt
 }
 
 /// The headers of every post. `config` has seen that each can be sent.
-fn headers(config: &TraceConfig) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn headers(config: &TraceConfig) -> Headers {
+    let mut headers = Headers::new();
     let kind = HeaderValue::from_static("application/x-protobuf");
     headers.insert(header::CONTENT_TYPE, kind);
     let agent = concat!("flotilla/", env!("CARGO_PKG_VERSION"));

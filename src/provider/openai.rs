@@ -1,9 +1,11 @@
 //! OpenAI's wire protocol.
 //!
 //! Requests: `request` (JSON) and `form` (multipart) read the envelope. Answers: `stream` follows
-//! a stream of events, whose single events `chunk` reads; `usage` reads figures, `usage_scan`
+//! a stream of events, whose single events `chunk` reads unless `alike` knows them; `usage` reads
+//! figures, `usage_scan`
 //! finds them in a plain answer. `error` and `headers` are what both sides see besides.
 
+mod alike;
 mod chunk;
 mod error;
 pub(super) mod form;

@@ -44,6 +44,8 @@ pub struct Event {
     pub fields: bool,
     /// Whether a byte order mark may stand at its start.
     first: bool,
+    /// Where the data begins, if it stands in one line.
+    data_at: Option<usize>,
 }
 
 /// The only way in which scanning fails.
@@ -163,6 +165,10 @@ impl Scanner {
 
 impl Event {
     fn parse(raw: Bytes, first: bool) -> Self {
+        if let Some(value) = only_line(&raw) {
+            let (data, data_at) = (Some(raw.slice(value.clone())), Some(value.start));
+            return Self { raw, data, kind: None, fields: true, first, data_at };
+        }
         let mut single: Option<Range<usize>> = None;
         let mut joined: Option<Vec<u8>> = None;
         let mut kind = None;
@@ -187,14 +193,18 @@ impl Event {
                 _ => {}
             }
         }
+        let data_at = single.as_ref().filter(|_| joined.is_none()).map(|value| value.start);
         let data = joined.map(Bytes::from).or_else(|| single.map(|value| raw.slice(value)));
-        Self { raw, data, kind, fields, first }
+        Self { raw, data, kind, fields, first, data_at }
     }
 
     /// Where a range of `data` stands in `raw`. It is not empty, and neither begins nor ends with an
     /// LF that joins two lines.
     #[must_use]
     pub fn place(&self, range: Range<usize>) -> Range<usize> {
+        if let Some(at) = self.data_at {
+            return at + range.start..at + range.end;
+        }
         let mut passed = 0;
         let mut found = 0..0;
         for line in lines(&self.raw, self.first) {
@@ -214,6 +224,13 @@ impl Event {
 
 fn part<'a>(raw: &'a [u8], range: &Range<usize>) -> &'a [u8] {
     raw.get(range.clone()).unwrap_or_default()
+}
+
+/// The place of the data in an event that is one line of it, as nearly all are.
+fn only_line(raw: &[u8]) -> Option<Range<usize>> {
+    const NAME: &[u8] = b"data: ";
+    let data = raw.strip_prefix(NAME)?.strip_suffix(b"\n\n")?;
+    memchr2(b'\n', b'\r', data).is_none().then(|| NAME.len()..NAME.len() + data.len())
 }
 
 /// The places of all lines, without their ends.

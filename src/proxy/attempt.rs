@@ -22,6 +22,7 @@ use super::receive::Hold;
 use super::settle::{Account, Admitted, Trial};
 use super::shared::Worker;
 use super::tap::Tap;
+use crate::domain::Headers;
 use crate::provider::{Endpoint, Envelope, StreamFault, openai};
 use crate::snapshot::{Key, Pool, Target};
 use crate::upstream::{Answer, AnswerBody, Call};
@@ -117,7 +118,7 @@ impl Exchange {
         };
         trial.answered(answer.status.as_u16());
         if !answer.status.is_success() {
-            return Err(Failed::answered(answer, deadline, &mut trial).await);
+            return Err(Box::pin(Failed::answered(answer, deadline, &mut trial)).await);
         }
         if !openai::is_answer(answer.status, &answer.headers) {
             return Err(Failed::foreign(&mut trial));
@@ -214,6 +215,6 @@ impl Held {
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+fn content_length(headers: &Headers) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -15,7 +15,8 @@ use crate::provider::{Decoder, Progress, StreamFault};
 #[derive(Debug)]
 pub(super) struct Tap {
     watch: Watch,
-    decoder: Option<Decoder>,
+    /// Rare and large.
+    decoder: Option<Box<Decoder>>,
     /// Whether the client gets what was decoded instead of what came.
     replaces: bool,
     /// Whether it is a stream of events, readable or not.
@@ -70,7 +71,7 @@ impl Tap {
         };
         let decoder = match &watch {
             Watch::Nothing => None,
-            _ => decoder.filter(|_| encoding == Encoding::Known),
+            _ => decoder.filter(|_| encoding == Encoding::Known).map(Box::new),
         };
         let replaces = is_events && edits && decoder.is_some();
         if replaces {

@@ -31,8 +31,6 @@ use leases::Leases;
 
 /// Commands under way at once, on one connection.
 const AT_ONCE: usize = 64;
-/// The longest that one attempt waits for what another one gave back.
-const FLUSHED: Duration = Duration::from_millis(100);
 
 /// What is told about an attempt that is over: its truth, its usage, or both.
 #[derive(Debug)]
@@ -66,6 +64,8 @@ pub struct LedgerConfig {
     pub lease_ttl: Duration,
     /// For how long an admission that was given up may still be executed.
     pub given_up: Duration,
+    /// The longest that one attempt waits for what another one gave back.
+    pub flushed: Duration,
 }
 
 /// The queue and its thread. Dropped, the thread ends at once; what is still queued is lost, so
@@ -116,8 +116,8 @@ impl Ledger {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let on_thread = Arc::clone(&shared);
         let serve = move || {
-            // Connections are kept by tasks of their thread.
-            LocalSet::new().block_on(&runtime, async move { on_thread.run(&link()).await });
+            let local = LocalSet::new();
+            local.block_on(&runtime, async move { on_thread.run(&link()).await });
         };
         thread::Builder::new().name("ledger".into()).spawn(serve)?;
         Ok(Self { shared })
@@ -147,7 +147,8 @@ impl Ledger {
             ticket
         };
         self.shared.wake.notify_one();
-        self.shared.until(Instant::now() + FLUSHED, |book| book.is_done(tag, ticket)).await;
+        let deadline = Instant::now() + self.shared.config.flushed;
+        self.shared.until(deadline, |book| book.is_done(tag, ticket)).await;
     }
 
     /// These leases go on until they are `closed`.

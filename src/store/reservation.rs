@@ -124,8 +124,8 @@ impl Reservation {
         let permits = holds.then(|| Permits::new(&inner.store, &admits));
         if let Some(admit) = admits.first() {
             inner.store.opened(admit.id, &admits);
+            inner.store.metrics.opened();
         }
-        inner.store.metrics.opened();
         Self { inner, admits, left, parts, permits }
     }
 

@@ -33,7 +33,7 @@ use tracing_subscriber::registry::Registry;
 use self::context::Parent;
 use self::export::{Counts, Export};
 use self::sample::Sampler;
-use crate::domain::RequestId;
+use crate::domain::{Headers, RequestId};
 
 pub use self::config::{SamplerConfig, TraceConfig};
 pub use self::export::{TraceAnswer, TraceSendError, TraceSender};
@@ -124,7 +124,7 @@ impl Traces {
         span: Option<&AttemptSpan>,
         id: RequestId,
         caller: &HeaderMap,
-        to: &mut HeaderMap,
+        to: &mut Headers,
     ) {
         let parent = match (span, Parent::read(caller)) {
             (Some(span), _) => Some(span.as_parent()),

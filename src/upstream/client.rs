@@ -14,10 +14,9 @@ use tokio_rustls::TlsConnector;
 
 use super::answer_body::AnswerBody;
 use super::config::Config;
-use super::connector::{client, transmit, uri};
 use super::dial::dial;
-use super::head::restore;
-use super::io::{End, Exchange, Io};
+use super::exchange::Exchange;
+use super::outgoing::{Date, Outgoing, is_target};
 use super::site::{Site, Sites, Standing};
 use super::socket::Connection;
 use super::{Answer, Call, SendError};
@@ -33,7 +32,7 @@ pub struct Upstream {
 struct Inner {
     config: Rc<Config>,
     tls: TlsConnector,
-    client: awc::Client,
+    date: Date,
     sites: Rc<Sites>,
     _sweeper: Sweeper,
 }
@@ -56,7 +55,9 @@ impl Upstream {
         let sites = Rc::new(Sites::new(levels));
         let sweeper = Sweeper::start(Rc::clone(&sites), Rc::clone(&config));
         let tls = TlsConnector::from(tls);
-        Self { inner: Rc::new(Inner { config, tls, client: client(), sites, _sweeper: sweeper }) }
+        Self {
+            inner: Rc::new(Inner { config, tls, date: Date::default(), sites, _sweeper: sweeper }),
+        }
     }
 
     /// Sends a request and waits for the head of its answer. No clock runs but `call.connect`.
@@ -69,31 +70,33 @@ impl Upstream {
     /// Dropping the future closes the connection at once.
     pub async fn send(&self, origin: &Origin, call: Call) -> Result<Answer, SendError> {
         let inner = &*self.inner;
-        let uri = uri(&call.path).ok_or(SendError::Malformed)?;
+        if !is_target(&call.path) {
+            return Err(SendError::Malformed);
+        }
         let site = inner.sites.site(origin, &inner.config)?;
-        let permit = site.enter(&inner.config).ok_or(SendError::Busy)?;
+        let mut permit = site.enter(&inner.config).ok_or(SendError::Busy)?;
         let mut reuse = true;
         loop {
             let idle = if reuse { site.take_idle(&inner.config) } else { None };
             let reused = idle.is_some();
             let connection = match idle {
                 Some(connection) => connection,
-                None => inner.connect(&site, call.connect).await?,
+                // Boxed, because it is large and rare, and would be moved with every request.
+                None => Box::pin(inner.connect(&site, call.connect)).await?,
             };
-            let exchange = Exchange::new(reused);
-            let io = Io::new(connection, Rc::clone(&exchange), &site, call.method == Method::HEAD);
-            let host = site.host().clone();
-            match transmit(&inner.client, uri.clone(), host, &call, io).await {
-                Ok((status, mut headers, payload)) => {
-                    if exchange.is_patched() {
-                        restore(&mut headers);
-                    }
-                    let body = AnswerBody::new(payload, exchange, permit);
-                    return Ok(Answer { status, headers, body });
+            let to_head = call.method == Method::HEAD;
+            let mut exchange = Exchange::new(connection, reused, permit, to_head);
+            let request = Outgoing::new(&call, site.host(), &inner.date);
+            match exchange.transmit(request).await {
+                Ok((status, headers)) => {
+                    return Ok(Answer { status, headers, body: AnswerBody::new(exchange) });
                 }
                 // A fresh connection is never stale, so this happens once.
-                Err(_) if exchange.is_stale(inner.config.stale_within) => reuse = false,
-                Err(error) => return Err(blame(&exchange, &error)),
+                Err(_) if exchange.is_stale(inner.config.stale_within) => {
+                    reuse = false;
+                    permit = exchange.into_permit();
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -115,19 +118,6 @@ impl Inner {
     async fn connect(&self, site: &Site, clock: Duration) -> Result<Connection, SendError> {
         let dialled = timeout(clock, dial(site, &self.config, &self.tls)).await;
         dialled.unwrap_or(Err(SendError::ConnectTimeout))
-    }
-}
-
-/// What the caller is told. The connection knows best; where it has nothing to say, the codec
-/// refused what the connection let pass.
-fn blame(exchange: &Exchange, error: &awc::error::SendRequestError) -> SendError {
-    match (exchange.end(), error) {
-        (End::Malformed, _) | (_, awc::error::SendRequestError::Http(_)) => SendError::Malformed,
-        (End::Broken, _) => SendError::Closed,
-        (End::Open | End::Complete, awc::error::SendRequestError::Response(_)) => {
-            SendError::Malformed
-        }
-        (End::Open | End::Complete, _) => SendError::Closed,
     }
 }
 

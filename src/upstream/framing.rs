@@ -76,6 +76,16 @@ impl Body {
             Self::Chunked(chunk, size) => feed_chunks(chunk, size, bytes),
         }
     }
+
+    /// Takes in what came up to the end of the next data and says how many bytes of framing and
+    /// how many of data behind them these are. Without data, there is none in what is left either.
+    pub(super) fn part(&mut self, bytes: &[u8]) -> (usize, usize) {
+        match self {
+            Self::UntilClose => (0, bytes.len()),
+            Self::Length(left) => (0, take(left, bytes.len())),
+            Self::Chunked(chunk, size) => chunk_part(chunk, size, bytes),
+        }
+    }
 }
 
 /// Takes up to `len` off `left` and says how much it was.
@@ -87,24 +97,35 @@ fn take(left: &mut u64, len: usize) -> usize {
 
 fn feed_chunks(chunk: &mut Chunk, size: &mut u64, bytes: &[u8]) -> usize {
     let mut at = 0;
+    loop {
+        let (framing, data) = chunk_part(chunk, size, bytes.get(at..).unwrap_or_default());
+        at += framing + data;
+        if data == 0 {
+            return at;
+        }
+    }
+}
+
+fn chunk_part(chunk: &mut Chunk, size: &mut u64, bytes: &[u8]) -> (usize, usize) {
+    let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        if *chunk == Chunk::Data {
-            at += take(size, bytes.len() - at);
-            if *size == 0 {
-                *chunk = Chunk::DataCr;
+        match *chunk {
+            Chunk::Data => {
+                let data = take(size, bytes.len() - at);
+                if *size == 0 {
+                    *chunk = Chunk::DataCr;
+                }
+                return (at, data);
             }
-            continue;
+            Chunk::End => break,
+            _ => *chunk = next(*chunk, size, byte).unwrap_or(Chunk::Malformed),
         }
-        if *chunk == Chunk::End {
-            break;
-        }
-        *chunk = next(*chunk, size, byte).unwrap_or(Chunk::Malformed);
         if *chunk == Chunk::Malformed {
             break;
         }
         at += 1;
     }
-    at
+    (at, 0)
 }
 
 /// The state after `byte`, which is not data.
@@ -156,6 +177,26 @@ mod tests {
         for end in 0..STREAM.len() {
             let (taken, body) = feed(&STREAM[..end], end / 2);
             assert!(taken == end && !body.is_complete(), "ends at {end}");
+        }
+    }
+
+    #[test]
+    fn data_is_told_from_framing_wherever_it_is_cut() {
+        for cut in 0..=STREAM.len() {
+            let (mut body, mut data) = (Body::CHUNKED, Vec::new());
+            let (first, second) = STREAM.split_at(cut);
+            for mut bytes in [first, second] {
+                loop {
+                    let (framing, len) = body.part(bytes);
+                    data.extend_from_slice(&bytes[framing..framing + len]);
+                    bytes = &bytes[framing + len..];
+                    if len == 0 {
+                        break;
+                    }
+                }
+                assert!(bytes.is_empty(), "cut at {cut}");
+            }
+            assert!(body.is_complete() && data == b"hello0123456789", "cut at {cut}");
         }
     }
 

@@ -1,33 +1,28 @@
-//! The head of an answer, read before the codec sees it.
-//!
-//! The codec behind `awc` takes an informational head for the final one, gives an empty body to an
-//! answer that ends with its connection, waits for a body behind 204 and 304, and waits for a
-//! close behind an HTTP/1.0 answer of length 0. So the head is read here first: it decides
-//! how the body is framed and whether the connection may be used again, and it is patched in
-//! place, never longer or shorter, where the codec would draw other conclusions:
-//!
-//! - the version says 1.0 where the body ends with the connection, and 1.1 everywhere else;
-//! - `content-length` and `transfer-encoding` of an answer without a body, and any `upgrade`, get
-//!   a name that means nothing to the codec; `restore` gives a length its name back.
+//! The head of an answer: how its body is framed, whether the connection may be used again, and its
+//! headers.
 //!
 //! Whatever leaves room for two readings is refused: bare LF, folded lines, two lengths, a length
 //! beside chunks, an encoding that is not `chunked`, chunks in HTTP/1.0, 101 that nobody asked for.
+//! What an answer without a body says of its framing, and any `upgrade`, mean nothing to anyone
+//! behind this connection; only a length is passed on.
 
-use actix_http::header::{CONTENT_LENGTH, HeaderMap, HeaderName};
+use actix_http::StatusCode;
+use actix_http::header::{self, HeaderName, HeaderValue};
+use bytes::Bytes;
 use memchr::{memchr, memchr_iter};
 use smallvec::SmallVec;
 
 use super::framing::{Body, Malformed};
+use crate::domain::Headers;
 
 /// The longest head, and the most of informational ones before it.
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
-/// The names that patching leaves behind.
-const HIDDEN_LENGTH: HeaderName = HeaderName::from_static("xontent-length");
-const HIDDEN_ENCODING: HeaderName = HeaderName::from_static("xransfer-encoding");
-const HIDDEN_UPGRADE: HeaderName = HeaderName::from_static("xpgrade");
+/// The most headers in it.
+const MAX_HEADERS: usize = 96;
 
 /// What stands at the beginning of the bytes that came.
+#[expect(clippy::large_enum_variant, reason = "it lives for a moment, and the large one is usual")]
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Sniffed {
     /// Not yet a whole head.
@@ -43,79 +38,86 @@ pub(super) enum Sniffed {
 pub(super) struct Head {
     /// Its length in bytes.
     pub(super) len: usize,
+    /// Its status.
+    pub(super) status: StatusCode,
     /// How its body is framed.
     pub(super) body: Body,
     /// Whether the connection may serve another request afterwards.
     pub(super) keep: bool,
-    /// Whether header names were changed.
-    pub(super) patched: bool,
+    fields: Fields,
+}
+
+/// Where the headers stand.
+type Fields = SmallVec<[Field; 16]>;
+
+/// Where a header begins, its colon is, and its line ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Field {
+    start: usize,
+    colon: usize,
+    end: usize,
 }
 
 /// What the lines of a head say.
 #[derive(Default)]
 struct Facts {
     version_10: bool,
-    status: u16,
+    status: StatusCode,
     length: Option<u64>,
     chunked: bool,
     close: bool,
     keep_alive: bool,
-    /// Where the names of framing headers and of `upgrade` begin.
-    framing_at: SmallVec<[usize; 2]>,
-    upgrade_at: SmallVec<[usize; 1]>,
+    fields: Fields,
 }
 
-/// Reads the head at the beginning of `bytes` and patches it in place if it is final.
-/// `to_head`: the answer is one to a HEAD request.
-pub(super) fn sniff(bytes: &mut [u8], to_head: bool) -> Result<Sniffed, Malformed> {
+/// Reads the head at the beginning of `bytes`. `to_head`: the answer is one to a HEAD request.
+pub(super) fn sniff(bytes: &[u8], to_head: bool) -> Result<Sniffed, Malformed> {
     let Some((facts, len)) = read(bytes)? else { return Ok(Sniffed::Partial) };
-    if facts.status < 200 {
-        let switching = facts.status == 101;
+    if facts.status.is_informational() {
+        let switching = facts.status == StatusCode::SWITCHING_PROTOCOLS;
         return if switching { Err(Malformed) } else { Ok(Sniffed::Interim(len)) };
     }
     if facts.chunked && (facts.length.is_some() || facts.version_10) {
         return Err(Malformed);
     }
-    let bodyless = matches!(facts.status, 204 | 304);
     let body = match facts.length {
-        _ if bodyless || to_head => Body::Length(0),
+        _ if is_bodyless(facts.status) || to_head => Body::Length(0),
         Some(length) => Body::Length(length),
         None if facts.chunked => Body::CHUNKED,
         None => Body::UntilClose,
     };
-    let until_close = body == Body::UntilClose;
     let persistent = if facts.version_10 { facts.keep_alive } else { true };
-    let mut put = |at: usize, byte: u8| {
-        if let Some(place) = bytes.get_mut(at) {
-            *place = byte;
-        }
-    };
-    put(VERSION_AT, if until_close { b'0' } else { b'1' });
-    let framing = if bodyless { facts.framing_at.as_slice() } else { &[] };
-    let hidden = framing.iter().chain(&facts.upgrade_at);
-    let patched = hidden.clone().next().is_some();
-    hidden.for_each(|&at| put(at, b'x'));
-    Ok(Sniffed::Final(Head {
-        len,
-        body,
-        keep: persistent && !facts.close && !until_close,
-        patched,
-    }))
+    let keep = persistent && !facts.close && body != Body::UntilClose;
+    Ok(Sniffed::Final(Head { len, status: facts.status, body, keep, fields: facts.fields }))
 }
 
-/// Gives a length that `sniff` hid its name back, and drops the other hidden headers, which have
-/// no meaning for anyone.
-pub(super) fn restore(headers: &mut HeaderMap) {
-    let length = headers.remove(HIDDEN_LENGTH).next();
-    if let Some(length) = length {
-        headers.insert(CONTENT_LENGTH, length);
+fn is_bodyless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
+impl Head {
+    /// The headers; `bytes` are those that it was read from. The values share one copy of the head,
+    /// so that a header that is kept does not keep the buffer that much else was read into.
+    pub(super) fn headers(&self, bytes: &[u8]) -> Result<Headers, Malformed> {
+        let shared = Bytes::copy_from_slice(bytes.get(..self.len).ok_or(Malformed)?);
+        let mut headers = Headers::with_capacity(self.fields.len());
+        for field in &self.fields {
+            let name = shared.get(field.start..field.colon).ok_or(Malformed)?;
+            let name = HeaderName::from_bytes(name).map_err(|_| Malformed)?;
+            let value = shared.get(field.colon..field.end).and_then(value_of).ok_or(Malformed)?;
+            let value = HeaderValue::from_maybe_shared(shared.slice_ref(value));
+            let value = value.map_err(|_| Malformed)?;
+            let hidden = name == header::UPGRADE
+                || name == header::TRANSFER_ENCODING && is_bodyless(self.status);
+            if !hidden {
+                headers.append(name, value);
+            }
+        }
+        Ok(headers)
     }
-    headers.remove(HIDDEN_ENCODING);
-    headers.remove(HIDDEN_UPGRADE);
 }
 
 const STATUS_LINE: &[u8] = b"HTTP/1.";
-const VERSION_AT: usize = STATUS_LINE.len();
 
 /// The facts and the length of the head, or `None` where it is not complete.
 fn read(bytes: &[u8]) -> Result<Option<(Facts, usize)>, Malformed> {
@@ -154,8 +156,12 @@ impl Facts {
         if !matches!(reason.first(), None | Some(b' ')) {
             return Err(Malformed);
         }
-        let status = number(digits).and_then(|status| u16::try_from(status).ok());
-        self.status = status.filter(|status| *status >= 100).ok_or(Malformed)?;
+        let control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+        if reason.iter().any(control) {
+            return Err(Malformed);
+        }
+        // Digits only, three of them, and 100 at least.
+        self.status = StatusCode::from_bytes(digits).map_err(|_| Malformed)?;
         Ok(())
     }
 
@@ -165,6 +171,10 @@ impl Facts {
         if name.is_empty() || name.iter().any(|byte| matches!(byte, b' ' | b'\t')) {
             return Err(Malformed);
         }
+        if self.fields.len() == MAX_HEADERS {
+            return Err(Malformed);
+        }
+        self.fields.push(Field { start: at, colon: at + colon, end: at + line.len() });
         // By length first: most headers are not compared at all.
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
@@ -172,7 +182,6 @@ impl Facts {
                 if self.length.replace(length).is_some() {
                     return Err(Malformed);
                 }
-                self.framing_at.push(at);
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 let value = value_of(value).ok_or(Malformed)?;
@@ -180,7 +189,6 @@ impl Facts {
                     return Err(Malformed);
                 }
                 self.chunked = true;
-                self.framing_at.push(at);
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 for option in value_of(value).ok_or(Malformed)?.split(|byte| *byte == b',') {
@@ -189,7 +197,6 @@ impl Facts {
                     self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade_at.push(at),
             _ => {}
         }
         Ok(())
@@ -198,7 +205,11 @@ impl Facts {
 
 /// A header's value, from its colon on.
 fn value_of(from_colon: &[u8]) -> Option<&[u8]> {
-    from_colon.strip_prefix(b":").map(<[u8]>::trim_ascii)
+    let mut value = from_colon.strip_prefix(b":")?;
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    Some(value)
 }
 
 /// Digits only: no sign, no list.

@@ -1,16 +1,14 @@
 //! What a worker holds for one provider address: idle connections, a count of requests in flight.
 //!
-//! `awc` has a pool of its own, but it takes the oldest connection first, closes nothing that
-//! nobody asks for, and cannot say whether a connection was used before. It is bypassed (see
-//! `connector`), and this is the pool: last in, first out, so that what is not needed grows old
-//! and goes; bounded; swept.
+//! The pool is last in, first out, so that what is not needed grows old and goes; bounded; swept.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
 use actix_http::header::HeaderValue;
+use bytes::BytesMut;
 use tokio::time::Instant;
 
 use super::SendError;
@@ -37,9 +35,17 @@ pub(super) struct Site {
     in_flight: Cell<usize>,
     idle: RefCell<VecDeque<Idle>>,
     max_idle: usize,
+    inbox: RefCell<BytesMut>,
     levels: UpstreamLevels,
     _held: Held,
 }
+
+/// What is read into at a time, at most. Long answers fill it; what is read is given on as parts of
+/// it, and it is used again as soon as none of them is left.
+const INBOX: usize = 16 * 1024;
+
+/// The room for a read, at least.
+const LEAST_ROOM: usize = 4 * 1024;
 
 /// A connection that waits for its next request.
 #[derive(Debug)]
@@ -126,6 +132,7 @@ impl Site {
             in_flight: Cell::new(0),
             idle: RefCell::default(),
             max_idle,
+            inbox: RefCell::default(),
             levels: levels.clone(),
             _held: levels.origins.hold(),
         })
@@ -144,6 +151,16 @@ impl Site {
     /// Its addresses.
     pub(super) fn lookup(&self) -> &Lookup {
         &self.lookup
+    }
+
+    /// Where its connections read into; empty, with room. All of them share it, so that one that
+    /// waits holds none.
+    pub(super) fn inbox(&self) -> RefMut<'_, BytesMut> {
+        let mut inbox = self.inbox.borrow_mut();
+        if inbox.capacity() < LEAST_ROOM {
+            inbox.reserve(INBOX);
+        }
+        inbox
     }
 
     /// Counts one request in, unless there are too many.
@@ -189,6 +206,13 @@ impl Idle {
 }
 
 // === impl Permit ===
+
+impl Permit {
+    /// The site it counts for.
+    pub(super) fn site(&self) -> &Rc<Site> {
+        &self.site
+    }
+}
 
 impl Drop for Permit {
     fn drop(&mut self) {

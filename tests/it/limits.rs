@@ -2,6 +2,7 @@
 //!
 //! A backend joins by implementing `suite::Rig` and naming itself in `behaviours!`.
 
+mod fleet;
 mod local;
 mod redis;
 mod suite;
@@ -42,12 +43,20 @@ macro_rules! behaviours {
     };
     ($rig:ty: $($behaviour:ident),+) => {
         $(
-            #[tokio::test]
-            async fn $behaviour() {
-                let rig = <$rig as crate::limits::suite::Rig>::fresh().await;
-                crate::limits::suite::$behaviour(&rig).await;
+            #[test]
+            fn $behaviour() {
+                crate::limits::on_a_worker(async {
+                    let rig = <$rig as crate::limits::suite::Rig>::fresh().await;
+                    crate::limits::suite::$behaviour(&rig).await;
+                });
             }
         )+
     };
 }
 use behaviours;
+
+/// Runs a test where a worker's connections can be kept.
+fn on_a_worker(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), test);
+}

@@ -6,6 +6,7 @@ mod connect;
 mod early;
 mod exchange;
 mod fuzz;
+mod hostile;
 mod idle;
 mod memory;
 mod mixing;
@@ -15,9 +16,8 @@ mod truncation;
 use std::time::Duration;
 
 use actix_http::Method;
-use actix_http::header::HeaderMap;
 use bytes::{Bytes, BytesMut};
-use flotilla::domain::{Origin, Payload};
+use flotilla::domain::{Headers, Origin, Payload};
 use flotilla::upstream::{Answer, BodyError, Call, Config, SendError, Upstream, tls_config};
 use futures_util::StreamExt;
 
@@ -38,7 +38,7 @@ fn call(method: Method, body: impl Into<Bytes>) -> Call {
     Call {
         method,
         path: "/v1/chat/completions?a=b".into(),
-        headers: HeaderMap::new(),
+        headers: Headers::new(),
         body: Payload::from(body.into()),
         connect: Duration::from_secs(5),
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::query::Query;
 use super::{Answer, error, typed};
-use crate::policy::limit::{Algorithm, Degraded, Metric, Rule};
+use crate::policy::limit::{Algorithm, Degraded, Metric};
 use crate::proxy::{Applying, Known, Shared, applying};
 use crate::snapshot::{Key, Snapshot};
 use crate::store::Away;
@@ -61,7 +61,7 @@ fn key(snapshot: &Snapshot, name: Option<&str>) -> Result<Arc<Key>, Answer> {
 
 /// What is used of each, where it is known where it counts; one question for each tag.
 async fn used(shared: &Shared, all: &[Applying]) -> Result<Vec<Option<u64>>, Away> {
-    let mut by_tag: HashMap<&Arc<str>, Vec<(usize, (Arc<str>, Rule))>> = HashMap::new();
+    let mut by_tag: HashMap<_, Vec<_>> = HashMap::new();
     for (index, limit) in all.iter().enumerate() {
         if let Some((tag, scope)) = &limit.place {
             by_tag.entry(tag).or_default().push((index, (Arc::clone(scope), limit.rule)));

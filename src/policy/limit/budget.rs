@@ -73,3 +73,36 @@ impl Budget {
         self.end_ms
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_waits_for_the_next_period() {
+        let mut budget = Budget::new(100, 200, 0);
+        assert_eq!(budget.fits(10, 10, 150), Ok(0));
+        budget.charge(8);
+        assert_eq!(budget.fits(10, 3, 150), Err(Misfit { wait_ms: Some(50), left: 2 }));
+        assert_eq!(budget.fits(10, 11, 150), Err(Misfit { wait_ms: None, left: 2 }));
+        assert_eq!(budget.fits(0, 0, 150), Err(Misfit { wait_ms: None, left: 0 }));
+    }
+
+    #[test]
+    fn a_period_that_is_over_counts_nothing() {
+        let budget = Budget::new(100, 200, 8);
+        assert_eq!((budget.used(199), budget.used(200), budget.empty_at()), (8, 0, 200));
+    }
+
+    #[test]
+    fn a_refund_of_another_period_is_dropped_and_an_excess_is_spent_in_this_one() {
+        let mut budget = Budget::new(100, 200, 8);
+        budget.correct(Some(0), -5);
+        assert_eq!(budget.spent(), 8);
+        budget.correct(Some(0), 1);
+        budget.correct(Some(100), -5);
+        assert_eq!(budget.spent(), 4);
+        budget.correct(Some(100), -50);
+        assert_eq!(budget.spent(), 0, "never below nothing");
+    }
+}

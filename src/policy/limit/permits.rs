@@ -103,3 +103,53 @@ impl Permits {
         self.held.retain(|_, end| *end > now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(number: u8) -> PermitHolder {
+        PermitHolder::attempt([number; 17])
+    }
+
+    fn full() -> Permits {
+        let mut permits = Permits::default();
+        (0..3).for_each(|number| permits.acquire(holder(number), 3, 10 + u64::from(number), 0));
+        permits
+    }
+
+    #[test]
+    fn a_place_is_free_when_its_lease_has_ended_and_not_before() {
+        let permits = full();
+        assert_eq!(permits.fits(3, 1, 9), Err(Misfit { wait_ms: None, left: 0 }));
+        assert_eq!(permits.fits(3, 1, 10), Ok(0));
+        assert_eq!((permits.alive(9), permits.alive(11), permits.alive(12)), (3, 1, 0));
+    }
+
+    // Holders that died must not pile up.
+    #[test]
+    fn leases_that_have_ended_are_cleared_away_when_their_place_is_needed() {
+        let mut permits = full();
+        for now in 100..1_000_u64 {
+            assert!(permits.fits(3, 1, now).is_ok(), "{now}");
+            permits.acquire(PermitHolder::attempt([now as u8; 17]), 3, now + 1, now);
+            assert!(permits.held.len() <= 3);
+        }
+    }
+
+    #[test]
+    fn a_request_and_its_attempt_are_two_holders() {
+        let mut permits = Permits::default();
+        permits.renew(PermitHolder::request([1; 17]), 10);
+        permits.renew(PermitHolder::attempt([1; 17]), 10);
+        assert_eq!(permits.alive(0), 2);
+        // Whichever attempt speaks for the request.
+        let mut other_attempt = [1; 17];
+        other_attempt[16] = 9;
+        permits.release(&PermitHolder::request(other_attempt));
+        permits.reclaim(&PermitHolder::attempt([1; 17]), 9);
+        assert_eq!(permits.alive(0), 1);
+        permits.reclaim(&PermitHolder::attempt([1; 17]), 10);
+        assert!(permits.is_empty());
+    }
+}

@@ -5,12 +5,12 @@
 
 use std::ops::Range;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use memchr::memchr;
 use smallvec::SmallVec;
 
 use super::{error, usage};
 use crate::domain::Usage;
+use crate::provider::json::{Invalid, Reader};
 use crate::provider::{Endpoint, json};
 
 /// What the events of an endpoint look like.
@@ -23,12 +23,14 @@ pub(super) enum Kind {
 }
 
 /// What one event brings.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunk {
     /// Whether there is content in it.
     pub(super) content: bool,
     /// Bytes of generated text in it.
     pub(super) text_bytes: u64,
+    /// Where the inside of one of its texts stands, if it is written without escapes.
+    pub(super) text_at: Option<Range<usize>>,
     /// The choices that end with it; for typed events one entry for a terminal event.
     pub(super) finished: SmallVec<[u32; 4]>,
     /// The figures in it.
@@ -39,59 +41,6 @@ pub(super) struct Chunk {
     pub(super) only_usage: bool,
     /// Set where it is an error; the status inside where it names one.
     pub(super) error: Option<Option<u16>>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow)]
-    index: Option<&'a RawValue>,
-    #[serde(borrow)]
-    delta: Option<Delta<'a>>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    finish_reason: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    refusal: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning_details: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool_calls: Option<&'a RawValue>,
-    #[serde(borrow)]
-    function_call: Option<&'a RawValue>,
-    #[serde(borrow)]
-    audio: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ToolCall<'a> {
-    #[serde(borrow)]
-    function: Option<Function<'a>>,
-    #[serde(borrow)]
-    custom: Option<Function<'a>>,
-}
-
-/// A call of a function or of a custom tool, or spoken audio: the members that hold text.
-#[derive(Deserialize)]
-struct Function<'a> {
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    arguments: Option<&'a RawValue>,
-    #[serde(borrow)]
-    input: Option<&'a RawValue>,
-    #[serde(borrow)]
-    transcript: Option<&'a RawValue>,
 }
 
 /// The data is not a JSON object.
@@ -108,42 +57,38 @@ impl Kind {
 pub(super) fn read(kind: Kind, data: &[u8]) -> Result<Chunk, NotJson> {
     let text = std::str::from_utf8(data).map_err(|_| NotJson)?;
     let mut chunk = Chunk::default();
-    let (mut choices, mut says_error, mut error, mut typed) = (None, false, None, None);
-    let (mut delta, mut audio) = (None, None);
-    let mut usage_given = false;
-    json::members(text, |member| match &*member.key {
-        "choices" => choices = member.given(),
-        "error" => error = member.given().filter(|value| holds_something(value)),
-        "object" => says_error |= member.value.get() == r#""error""#,
-        "type" => {
-            says_error |= member.value.get() == r#""error""#;
-            typed = json::string(member.value.get());
+    let (mut says_error, mut error) = (false, None);
+    let (mut typed, mut delta, mut audio) = (None, None, None);
+    let (mut bare, mut usage_given) = (true, false);
+    json::members(text, |key, reader| {
+        match &*key.name {
+            "choices" if kind == Kind::Choices => bare = chunk.choices(reader)?,
+            "error" => error = Some(reader.value()?).filter(|value| holds_something(value)),
+            "object" => says_error |= reader.value()? == r#""error""#,
+            "type" => {
+                let value = reader.value()?;
+                says_error |= value == r#""error""#;
+                typed = json::string(value);
+            }
+            "delta" => delta = Some(reader.value()?),
+            "audio" => audio = Some(reader.value()?),
+            "usage" => {
+                let start = reader.at();
+                chunk.usage = usage::read(reader)?;
+                usage_given = json::given(reader.since(start)).is_some();
+                chunk.usage_at = Some(with_comma(text, key.start..reader.at()));
+            }
+            _ => {}
         }
-        "delta" => delta = member.given(),
-        "audio" => audio = member.given(),
-        "usage" => {
-            usage_given = member.given().is_some();
-            chunk.usage = member.given().and_then(|value| usage::parse(value.get()));
-            let key = json::span(text, member.key_text).start;
-            let end = json::span(text, member.value.get()).end;
-            chunk.usage_at = Some(with_comma(text, key..end));
-        }
-        _ => {}
+        Ok(())
     })
     .map_err(|_| NotJson)?;
     if error.is_some() || says_error {
-        let described = error.map_or(text, RawValue::get);
-        chunk.error = Some(error::status_of(described));
-        return Ok(chunk);
+        let status = error::status_of(error.unwrap_or(text));
+        return Ok(Chunk { error: Some(status), ..Chunk::default() });
     }
     match kind {
-        Kind::Choices => {
-            let choices = choices.map_or(Some(Vec::new()), |raw| {
-                serde_json::from_str::<Vec<Choice<'_>>>(raw.get()).ok()
-            });
-            chunk.only_usage = usage_given && choices.as_ref().is_some_and(Vec::is_empty);
-            choices.unwrap_or_default().iter().for_each(|choice| chunk.take(choice));
-        }
+        Kind::Choices => chunk.only_usage = usage_given && bare,
         Kind::Typed => chunk.take_typed(typed.as_deref().unwrap_or_default(), delta, audio),
     }
     Ok(chunk)
@@ -152,46 +97,85 @@ pub(super) fn read(kind: Kind, data: &[u8]) -> Result<Chunk, NotJson> {
 // === impl Chunk ===
 
 impl Chunk {
-    fn take(&mut self, choice: &Choice<'_>) {
-        if let Some(delta) = &choice.delta {
-            self.take_delta(delta);
-        }
-        self.text(choice.text);
-        if choice.finish_reason.is_some_and(holds_something) {
-            let index = choice.index.and_then(|index| index.get().parse().ok());
+    /// Reads the choices; true where there are none.
+    fn choices(&mut self, reader: &mut Reader<'_>) -> Result<bool, Invalid> {
+        let mut none = true;
+        let start = reader.at();
+        let is_array = reader.elements(|choice| {
+            none = false;
+            self.choice(choice)
+        })?;
+        Ok(if is_array { none } else { reader.since(start) == "null" })
+    }
+
+    fn choice(&mut self, reader: &mut Reader<'_>) -> Result<(), Invalid> {
+        let (mut index, mut finished) = (None, false);
+        reader.members(|key, reader| {
+            match &*key.name {
+                "index" => index = reader.value()?.parse().ok(),
+                "delta" => self.delta(reader)?,
+                "text" => self.next_text(reader)?,
+                "finish_reason" => finished |= holds_something(reader.value()?),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        if finished {
             self.finished.push(index.unwrap_or(0));
         }
+        Ok(())
     }
 
-    fn take_delta(&mut self, delta: &Delta<'_>) {
-        self.text(delta.content);
-        self.text(delta.refusal);
-        // Some providers send the same reasoning under several names.
-        let names = [delta.reasoning_content, delta.reasoning, delta.reasoning_details];
-        self.text(names.into_iter().flatten().find(|value| holds_something(value)));
-        if let Some(calls) = self.content(delta.tool_calls) {
-            let calls: Vec<ToolCall<'_>> = serde_json::from_str(calls).unwrap_or_default();
-            for function in calls.iter().flat_map(|call| [&call.function, &call.custom]).flatten() {
-                self.take_function(function);
+    fn delta(&mut self, reader: &mut Reader<'_>) -> Result<(), Invalid> {
+        // Some providers send the same reasoning under several names; one of them counts.
+        let mut reasoning: [Option<&str>; 3] = [None; 3];
+        reader.members(|key, reader| {
+            match &*key.name {
+                "content" | "refusal" => self.next_text(reader)?,
+                "reasoning_content" => reasoning[0] = Some(reader.value()?),
+                "reasoning" => reasoning[1] = Some(reader.value()?),
+                "reasoning_details" => reasoning[2] = Some(reader.value()?),
+                "tool_calls" => {
+                    let start = reader.at();
+                    reader.elements(|call| self.tool_call(call))?;
+                    self.content(reader.since(start));
+                }
+                "function_call" | "audio" => {
+                    let start = reader.at();
+                    reader.members(|key, reader| self.part(&key.name, reader))?;
+                    self.content(reader.since(start));
+                }
+                _ => {}
             }
-        }
-        for part in [delta.function_call, delta.audio] {
-            let part = self.content(part).and_then(|part| serde_json::from_str(part).ok());
-            if let Some(function) = &part {
-                self.take_function(function);
-            }
-        }
-    }
-
-    fn take_function(&mut self, part: &Function<'_>) {
-        for text in [part.name, part.arguments, part.input, part.transcript] {
+            Ok(())
+        })?;
+        if let Some(text) = reasoning.into_iter().flatten().find(|value| holds_something(value)) {
             self.text(text);
         }
+        Ok(())
     }
 
-    fn take_typed(&mut self, typed: &str, delta: Option<&RawValue>, audio: Option<&RawValue>) {
+    fn tool_call(&mut self, reader: &mut Reader<'_>) -> Result<(), Invalid> {
+        reader.members(|key, reader| {
+            if let "function" | "custom" = &*key.name {
+                reader.members(|key, reader| self.part(&key.name, reader))?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// A member of a call of a function or of a custom tool, or of spoken audio.
+    fn part(&mut self, key: &str, reader: &mut Reader<'_>) -> Result<(), Invalid> {
+        if let "name" | "arguments" | "input" | "transcript" = key {
+            self.next_text(reader)?;
+        }
+        Ok(())
+    }
+
+    fn take_typed(&mut self, typed: &str, delta: Option<&str>, audio: Option<&str>) {
         match typed {
-            "transcript.text.delta" => self.text(delta),
+            "transcript.text.delta" => self.text(delta.unwrap_or("null")),
             "speech.audio.delta" => self.content = audio.is_some_and(holds_something),
             "transcript.text.segment"
             | "image_generation.partial_image"
@@ -207,24 +191,34 @@ impl Chunk {
         }
     }
 
-    /// Notes content; gives its JSON where there is any.
-    fn content<'a>(&mut self, value: Option<&'a RawValue>) -> Option<&'a str> {
-        let value = value.filter(|value| holds_something(value))?;
-        self.content = true;
-        Some(value.get())
+    /// Notes whether there is content in this value.
+    fn content(&mut self, value: &str) -> bool {
+        let holds = holds_something(value);
+        self.content |= holds;
+        holds
+    }
+
+    /// Reads a value that is text, and remembers where.
+    fn next_text(&mut self, reader: &mut Reader<'_>) -> Result<(), Invalid> {
+        let value = reader.value()?;
+        self.text(value);
+        if value.starts_with('"') && memchr(b'\\', value.as_bytes()).is_none() {
+            let end = reader.at();
+            self.text_at = Some(end - value.len() + 1..end - 1).filter(|inside| !inside.is_empty());
+        }
+        Ok(())
     }
 
     /// Notes content that is text, and counts it.
-    fn text(&mut self, value: Option<&RawValue>) {
-        if let Some(value) = self.content(value) {
+    fn text(&mut self, value: &str) {
+        if self.content(value) {
             self.text_bytes = self.text_bytes.saturating_add(text_len(value));
         }
     }
 }
 
 /// False for `null`, `false` and empty strings, arrays and objects.
-fn holds_something(value: &RawValue) -> bool {
-    let text = value.get();
+fn holds_something(text: &str) -> bool {
     let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
     match text.as_bytes().first() {
         Some(b'"') => !inside.is_empty(),

@@ -65,7 +65,11 @@ pub fn error_event(fault: &Fault) -> Bytes {
 pub fn error_as_event(body: &[u8]) -> Option<Bytes> {
     let text = std::str::from_utf8(body).ok()?;
     let mut is_error = false;
-    json::members(text, |member| is_error |= member.key == "error").ok()?;
+    json::members(text, |key, _| {
+        is_error |= key.name == "error";
+        Ok(())
+    })
+    .ok()?;
     // Outside of its texts, which hold no line ends, JSON may be broken into lines anywhere.
     let lines = text.split(['\n', '\r']).filter(|line| !line.is_empty());
     let event: String = lines.map(|line| format!("data: {line}\n")).collect();
@@ -90,17 +94,19 @@ fn write(fault: &Fault, before: &[u8], after: &[u8]) -> Bytes {
 pub(super) fn status_of(error: &str) -> Option<u16> {
     let (mut number, mut by_code, mut by_type) = (None, None, None);
     // Where the error is a text only, nothing is found, and that is right.
-    json::members(error, |member| {
-        let text = json::string(member.value.get());
-        let value = text.as_deref().unwrap_or(member.value.get());
-        match &*member.key {
+    json::members(error, |key, reader| {
+        let raw = reader.value()?;
+        let text = json::string(raw);
+        let value = text.as_deref().unwrap_or(raw);
+        match &*key.name {
             "status" | "status_code" | "http_code" | "http_status" | "code" | "type" => {
                 number = number.or(value.parse().ok().filter(|status| (400..600).contains(status)));
-                let word = &mut if member.key == "type" { &mut by_type } else { &mut by_code };
+                let word = &mut if key.name == "type" { &mut by_type } else { &mut by_code };
                 **word = word.or(status_of_word(value));
             }
             _ => {}
         }
+        Ok(())
     })
     .ok()?;
     number.or(by_code).or(by_type)

@@ -6,7 +6,7 @@
 use actix_http::StatusCode;
 use actix_http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::domain::Secret;
+use crate::domain::{Headers, Secret};
 
 /// Headers of a request that go to the provider.
 const TO_PROVIDER: [HeaderName; 4] = [
@@ -40,31 +40,32 @@ const RATE_LIMIT: &str = "x-ratelimit-";
 ///
 /// A credential that cannot be a header's value is left out; loading a document refuses such ones.
 #[must_use]
-pub fn request_headers(client: &HeaderMap, credential: Option<&Secret>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
+pub fn request_headers(client: &HeaderMap, credential: Option<&Secret>) -> Headers {
+    let mut headers = Headers::with_capacity(8);
     for name in &TO_PROVIDER {
         // What `connection` names was meant for this node alone. The content type never is, and
         // the body was read by it.
-        if name != header::CONTENT_TYPE && is_named_by_connection(client, name.as_str()) {
+        let connection = client.get_all(header::CONNECTION);
+        if name != header::CONTENT_TYPE && is_named_by(connection, name.as_str()) {
             continue;
         }
         // The first one is the one that this node has read.
         if let Some(value) = client.get(name) {
-            headers.insert(name.clone(), value.clone());
+            headers.append(name.clone(), value.clone());
         }
     }
-    if !headers.contains_key(header::CONTENT_TYPE) {
+    if !client.contains_key(header::CONTENT_TYPE) {
         // Only JSON is read where the client does not say what it sends.
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.append(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.append(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let agent = concat!("flotilla/", env!("CARGO_PKG_VERSION"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+    headers.append(header::USER_AGENT, HeaderValue::from_static(agent));
     let value = credential
         .and_then(|secret| HeaderValue::try_from(format!("Bearer {}", secret.expose())).ok());
     if let Some(mut value) = value {
         value.set_sensitive(true);
-        headers.insert(header::AUTHORIZATION, value);
+        headers.append(header::AUTHORIZATION, value);
     }
     headers
 }
@@ -72,7 +73,7 @@ pub fn request_headers(client: &HeaderMap, credential: Option<&Secret>) -> Heade
 /// Whether a success can be an answer of this protocol at all. None of its endpoints answers with a
 /// page or with nothing: that is a portal, a proxy, or a base URL that leads somewhere else.
 #[must_use]
-pub fn is_answer(status: StatusCode, provider: &HeaderMap) -> bool {
+pub fn is_answer(status: StatusCode, provider: &Headers) -> bool {
     let page = provider.get(header::CONTENT_TYPE).is_some_and(|kind| {
         let kind = kind.as_bytes();
         kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html"))
@@ -82,22 +83,21 @@ pub fn is_answer(status: StatusCode, provider: &HeaderMap) -> bool {
 
 /// The headers of a provider's answer that the client may see.
 #[must_use]
-pub fn answer_headers(provider: &HeaderMap) -> HeaderMap {
+pub fn answer_headers(provider: &Headers) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(16);
-    for (name, value) in provider {
+    for (name, value) in provider.iter() {
         let allowed = TO_CLIENT.contains(&name.as_str()) || name.as_str().starts_with(RATE_LIMIT);
         // What `connection` names speaks of the provider's connection only.
-        if allowed && !is_named_by_connection(provider, name.as_str()) {
+        if allowed && !is_named_by(provider.get_all(header::CONNECTION), name.as_str()) {
             headers.append(name.clone(), value.clone());
         }
     }
     headers
 }
 
-/// Whether `connection` says that this header is for the next hop only.
-fn is_named_by_connection(headers: &HeaderMap, name: &str) -> bool {
-    headers
-        .get_all(header::CONNECTION)
+/// Whether these values of `connection` say that this header is for the next hop only.
+fn is_named_by<'a>(connection: impl Iterator<Item = &'a HeaderValue>, name: &str) -> bool {
+    connection
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .any(|option| option.trim().eq_ignore_ascii_case(name))
@@ -107,7 +107,9 @@ fn is_named_by_connection(headers: &HeaderMap, name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    type Pairs<'a> = &'a [(&'static str, &'static str)];
+
+    fn map(pairs: Pairs<'_>) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
             map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -115,8 +117,16 @@ mod tests {
         map
     }
 
-    fn names(map: &HeaderMap) -> Vec<&str> {
-        let mut names: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+    fn list(pairs: Pairs<'_>) -> Headers {
+        let mut list = Headers::new();
+        for (name, value) in pairs {
+            list.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        list
+    }
+
+    fn names<'a>(headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>) -> Vec<&'a str> {
+        let mut names: Vec<_> = headers.map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         names
     }
@@ -150,7 +160,7 @@ mod tests {
         ]);
         let sent = request_headers(&client, Some(&Secret::new("sk-ours".into())));
         assert_eq!(
-            names(&sent),
+            names(sent.iter()),
             [
                 "accept",
                 "accept-encoding",
@@ -171,8 +181,8 @@ mod tests {
     // T22
     #[test]
     fn a_page_is_no_answer() {
-        let of = |status, kind| is_answer(status, &map(&[("content-type", kind)]));
-        assert!(of(StatusCode::OK, "application/json") && is_answer(StatusCode::OK, &map(&[])));
+        let of = |status, kind| is_answer(status, &list(&[("content-type", kind)]));
+        assert!(of(StatusCode::OK, "application/json") && is_answer(StatusCode::OK, &list(&[])));
         assert!(of(StatusCode::CREATED, "text/plain") && of(StatusCode::OK, "audio/mpeg"));
         assert!(!of(StatusCode::OK, "Text/HTML; charset=utf-8"));
         assert!(!of(StatusCode::NO_CONTENT, "application/json"));
@@ -189,7 +199,7 @@ mod tests {
             ("connection", "content-type"),
         ]);
         assert_eq!(
-            names(&request_headers(&client, None)),
+            names(request_headers(&client, None).iter()),
             ["accept-encoding", "content-type", "idempotency-key", "user-agent"]
         );
     }
@@ -198,16 +208,16 @@ mod tests {
     fn without_a_credential_none_is_sent() {
         let client = map(&[("authorization", "Bearer canary")]);
         assert_eq!(
-            names(&request_headers(&client, None)),
+            names(request_headers(&client, None).iter()),
             ["accept-encoding", "content-type", "user-agent"]
         );
         let broken = Secret::new("two\nlines".into());
-        assert!(!request_headers(&client, Some(&broken)).contains_key("authorization"));
+        assert!(request_headers(&client, Some(&broken)).get("authorization").is_none());
     }
 
     #[test]
     fn nothing_but_the_allowed_headers_reaches_a_client() {
-        let provider = map(&[
+        let provider = list(&[
             ("content-type", "text/event-stream"),
             ("x-ratelimit-remaining-tokens", "7"),
             ("x-ratelimit-reset-requests", "1s"),
@@ -228,7 +238,7 @@ mod tests {
             ("x-flotilla-node", "canary"),
         ]);
         assert_eq!(
-            names(&answer_headers(&provider)),
+            names(answer_headers(&provider).iter()),
             [
                 "content-type",
                 "openai-processing-ms",

@@ -8,11 +8,12 @@
 //! node adds.
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
+use memchr::{memchr_iter, memrchr};
 
 use crate::domain::Fault;
+use crate::provider::Endpoint;
 use crate::provider::envelope::{self, Envelope, Notation, duplicate, invalid, other_case};
-use crate::provider::{Endpoint, json};
+use crate::provider::json::{self, Invalid};
 
 /// The fields that are read, in the order of `Fields`.
 const NAMES: [&str; 10] = [
@@ -28,7 +29,7 @@ const NAMES: [&str; 10] = [
     "stream_format",
 ];
 
-type Fields<'a> = [Option<&'a RawValue>; NAMES.len()];
+type Fields<'a> = [Option<&'a str>; NAMES.len()];
 
 pub(in crate::provider) fn read(endpoint: Endpoint, body: &Bytes) -> Result<Envelope, Fault> {
     let text = text(body)?;
@@ -36,8 +37,8 @@ pub(in crate::provider) fn read(endpoint: Endpoint, body: &Bytes) -> Result<Enve
         fields(text)?;
 
     let model = given(model).ok_or_else(|| invalid("`model` is missing; name a model"))?;
-    let model_at = json::span(text, model.get());
-    let name = json::string(model.get()).ok_or_else(|| invalid("`model` must be a string"))?;
+    let model_at = json::span(text, model);
+    let name = json::string(model).ok_or_else(|| invalid("`model` must be a string"))?;
     let model = envelope::model(&name)?;
     let stream = match endpoint {
         Endpoint::AudioSpeech => text_of("stream_format", format)?.as_deref() == Some("sse"),
@@ -93,23 +94,23 @@ fn fields(text: &str) -> Result<Fields<'_>, Fault> {
     let mut fields = Fields::default();
     let mut seen = [false; NAMES.len()];
     let (mut twice, mut other) = (None, None);
-    json::members(text, |member| {
-        let Some(index) = NAMES.iter().position(|name| name.eq_ignore_ascii_case(&member.key))
-        else {
-            return;
+    json::members(text, |key, reader| {
+        let Some(index) = NAMES.iter().position(|name| name.eq_ignore_ascii_case(&key.name)) else {
+            return Ok(());
         };
         if let (Some(seen), Some(field)) = (seen.get_mut(index), fields.get_mut(index)) {
             if std::mem::replace(seen, true) {
                 twice = twice.or(NAMES.get(index));
             }
-            if NAMES.get(index).is_some_and(|name| *name == member.key) {
-                *field = Some(member.value);
+            if NAMES.get(index).is_some_and(|name| *name == key.name) {
+                *field = Some(reader.value()?);
             } else {
                 other = other.or(NAMES.get(index));
             }
         }
+        Ok(())
     })
-    .map_err(|error| not_json(&error))?;
+    .map_err(|error| not_json(text, error))?;
     match (twice, other) {
         (Some(name), _) => Err(duplicate(name)),
         (None, Some(name)) => Err(other_case(name)),
@@ -117,20 +118,27 @@ fn fields(text: &str) -> Result<Fields<'_>, Fault> {
     }
 }
 
-fn not_json(error: &serde_json::Error) -> Fault {
-    // The error's own text may quote the body, so only its place is told.
-    let (line, column) = (error.line(), error.column());
-    let what = if error.is_eof() { "ends too early" } else { "is not valid" };
-    invalid(format!("the JSON of the body {what} at line {line}, column {column}"))
+/// Tells the place of what is no JSON; its own words may be secret.
+fn not_json(text: &str, Invalid { at }: Invalid) -> Fault {
+    let before = text.as_bytes().get(..at).unwrap_or_default();
+    let line = 1 + memchr_iter(b'\n', before).count();
+    let column = at - memrchr(b'\n', before).map_or(0, |feed| feed + 1);
+    if at == text.len() {
+        return invalid(format!(
+            "the JSON of the body ends too early at line {line}, column {column}"
+        ));
+    }
+    let column = column + 1;
+    invalid(format!("the JSON of the body is not valid at line {line}, column {column}"))
 }
 
 /// `null` is as good as absent.
-fn given(value: Option<&RawValue>) -> Option<&RawValue> {
-    value.filter(|value| value.get() != "null")
+fn given(value: Option<&str>) -> Option<&str> {
+    value.and_then(json::given)
 }
 
-fn flag(name: &str, value: Option<&RawValue>) -> Result<Option<bool>, Fault> {
-    match given(value).map(RawValue::get) {
+fn flag(name: &str, value: Option<&str>) -> Result<Option<bool>, Fault> {
+    match given(value) {
         None => Ok(None),
         Some("true") => Ok(Some(true)),
         Some("false") => Ok(Some(false)),
@@ -138,36 +146,37 @@ fn flag(name: &str, value: Option<&RawValue>) -> Result<Option<bool>, Fault> {
     }
 }
 
-fn number(name: &str, value: Option<&RawValue>) -> Result<Option<u64>, Fault> {
+fn number(name: &str, value: Option<&str>) -> Result<Option<u64>, Fault> {
     given(value)
-        .map(|value| value.get().parse())
+        .map(|value| value.parse())
         .transpose()
         .map_err(|_| invalid(format!("`{name}` must be a whole number, not negative")))
 }
 
 fn text_of<'a>(
     name: &str,
-    value: Option<&'a RawValue>,
+    value: Option<&'a str>,
 ) -> Result<Option<std::borrow::Cow<'a, str>>, Fault> {
     given(value)
         .map(|value| {
-            json::string(value.get()).ok_or_else(|| invalid(format!("`{name}` must be a string")))
+            json::string(value).ok_or_else(|| invalid(format!("`{name}` must be a string")))
         })
         .transpose()
 }
 
-fn user_of(name: &str, value: Option<&RawValue>) -> Result<Option<String>, Fault> {
+fn user_of(name: &str, value: Option<&str>) -> Result<Option<String>, Fault> {
     text_of(name, value)?.map_or(Ok(None), |text| envelope::user(name, &text))
 }
 
 /// How many prompts a batch holds. An array of numbers is one prompt, written as tokens.
-fn prompts(prompt: Option<&RawValue>) -> u32 {
-    let Some(array) = prompt.map(RawValue::get).filter(|text| text.starts_with('[')) else {
+fn prompts(prompt: Option<&str>) -> u32 {
+    let Some(array) = prompt.filter(|text| text.starts_with('[')) else {
         return 1;
     };
     let mut count = 0_u32;
     let counted = json::elements(array, |element| {
-        count = count.saturating_add(u32::from(element.get().starts_with(['"', '['])));
+        count = count.saturating_add(u32::from(element.value()?.starts_with(['"', '['])));
+        Ok(())
     });
     if counted.is_ok() { count.max(1) } else { 1 }
 }
@@ -178,14 +187,13 @@ struct StreamOptions {
     question: (std::ops::Range<usize>, &'static str),
 }
 
-fn stream_options(text: &str, options: Option<&RawValue>) -> Result<StreamOptions, Fault> {
-    let Some(options) = options else {
+fn stream_options(text: &str, options: Option<&str>) -> Result<StreamOptions, Fault> {
+    let Some(inside) = options else {
         // A member of its own, at the front: there is a `model` to follow the comma.
         let at = text.find('{').map_or(0, |brace| brace + 1);
         let question = (at..at, r#""stream_options":{"include_usage":true},"#);
         return Ok(StreamOptions { include_usage: false, question });
     };
-    let inside = options.get();
     if inside == "null" {
         let question = (json::span(text, inside), r#"{"include_usage":true}"#);
         return Ok(StreamOptions { include_usage: false, question });
@@ -195,15 +203,16 @@ fn stream_options(text: &str, options: Option<&RawValue>) -> Result<StreamOption
     }
     let start = json::span(text, inside).start;
     let (mut found, mut other, mut count, mut members) = (None, false, 0, 0);
-    json::members(inside, |member| {
+    json::members(inside, |key, reader| {
         members += 1;
-        if member.key.eq_ignore_ascii_case("include_usage") {
+        if key.name.eq_ignore_ascii_case("include_usage") {
             count += 1;
-            found = Some(member.value);
-            other |= member.key != "include_usage";
+            found = Some(reader.value()?);
+            other |= key.name != "include_usage";
         }
+        Ok(())
     })
-    .map_err(|error| not_json(&error))?;
+    .map_err(|error| not_json(inside, error))?;
     if count > 1 {
         return Err(duplicate("stream_options.include_usage"));
     }
@@ -212,7 +221,7 @@ fn stream_options(text: &str, options: Option<&RawValue>) -> Result<StreamOption
     }
     let include_usage = flag("stream_options.include_usage", found)?.unwrap_or(false);
     let question = match (found, members) {
-        (Some(value), _) => (json::span(text, value.get()), "true"),
+        (Some(value), _) => (json::span(text, value), "true"),
         (None, 0) => (start + 1..start + 1, r#""include_usage":true"#),
         (None, _) => (start + 1..start + 1, r#""include_usage":true,"#),
     };

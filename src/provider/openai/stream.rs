@@ -8,7 +8,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::chunk::{self, Kind};
+use super::alike::Alike;
+use super::chunk::{Chunk, Kind};
 use crate::domain::Usage;
 use crate::provider::output::Output;
 use crate::provider::{Endpoint, Event, Progress, Scanner, StreamFault};
@@ -21,6 +22,7 @@ const DONE: &[u8] = b"data: [DONE]\n\n";
 pub struct Stream {
     scanner: Scanner,
     kind: Kind,
+    alike: Alike,
     hide_usage: bool,
     finished: Finished,
     phase: Phase,
@@ -55,6 +57,7 @@ impl Stream {
         Self {
             scanner: Scanner::new(),
             kind: Kind::of(endpoint),
+            alike: Alike::default(),
             hide_usage: hide_usage && endpoint.usage_is_optional(),
             finished: Finished { seen: SmallVec::new(), count: 0, wanted: choices.max(1) },
             phase: Phase::Open,
@@ -189,7 +192,7 @@ impl Stream {
             return Ok(false);
         }
         let says_error = event.kind.as_deref() == Some(b"error");
-        let chunk = chunk::read(self.kind, event.data.as_deref().unwrap_or_default());
+        let chunk = self.alike.read(self.kind, event.data.as_deref().unwrap_or_default());
         let status = match &chunk {
             Ok(chunk) => chunk.error.or(says_error.then_some(None)),
             Err(_) if says_error => Some(None),
@@ -207,25 +210,25 @@ impl Stream {
                 Kind::Typed => self.finished.count = self.finished.count.saturating_add(1),
             }
         }
-        self.pass(event, &chunk, output);
+        pass(event, chunk, self.hide_usage, output);
         // The finish of an answer that has no content is all that will ever come.
         let content =
             chunk.content || !self.content && !chunk.finished.is_empty() && self.finished.all();
         self.content |= content;
         Ok(content)
     }
+}
 
-    /// Writes an event, without what the question for usage added where that is to be hidden.
-    fn pass(&self, event: &Event, chunk: &chunk::Chunk, output: &mut Output) {
-        match &chunk.usage_at {
-            Some(_) if self.hide_usage && chunk.only_usage => {}
-            Some(place) if self.hide_usage => {
-                let place = event.place(place.clone());
-                output.push(event.raw.get(..place.start).unwrap_or_default());
-                output.push(event.raw.get(place.end..).unwrap_or_default());
-            }
-            _ => output.push(&event.raw),
+/// Writes an event, without what the question for usage added where that is to be hidden.
+fn pass(event: &Event, chunk: &Chunk, hide_usage: bool, output: &mut Output) {
+    match &chunk.usage_at {
+        Some(_) if hide_usage && chunk.only_usage => {}
+        Some(place) if hide_usage => {
+            let place = event.place(place.clone());
+            output.push(event.raw.get(..place.start).unwrap_or_default());
+            output.push(event.raw.get(place.end..).unwrap_or_default());
         }
+        _ => output.push(&event.raw),
     }
 }
 

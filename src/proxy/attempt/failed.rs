@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::time::timeout_at;
 
-use crate::domain::{Code, Fault, Secret};
+use crate::domain::{Code, Fault, Headers, Secret};
 use crate::policy::retry::Failure;
 use crate::provider::{Scanner, StreamFault, openai};
 use crate::proxy::request::{Body, Reply};
@@ -201,7 +201,7 @@ async fn read(mut body: AnswerBody, deadline: Instant) -> Option<Bytes> {
 }
 
 /// When the provider wants to be asked again.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+fn retry_after(headers: &Headers, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     if let Some(milliseconds) = text("retry-after-ms").and_then(|text| text.parse().ok()) {
         return Some(Duration::from_millis(milliseconds));
@@ -234,7 +234,7 @@ mod tests {
     use actix_http::header::{HeaderName, HeaderValue};
 
     fn wait(name: &'static str, value: &'static str) -> Option<Duration> {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         let now = "Sun, 06 Nov 1994 08:49:30 GMT".parse::<HttpDate>().expect("a date");
         retry_after(&headers, now.into())

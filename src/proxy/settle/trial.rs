@@ -6,7 +6,7 @@ use std::time::Instant;
 use actix_http::header::HeaderMap;
 
 use super::{Account, OK, Totals, dropped, milliseconds};
-use crate::domain::{RequestId, Usage};
+use crate::domain::{Headers, RequestId, Usage};
 use crate::policy::estimate::{self, Ask};
 use crate::policy::limit::{Counts, Row};
 use crate::provider::Endpoint;
@@ -185,7 +185,7 @@ impl Trial {
     }
 
     /// Tells the provider which trace this attempt belongs to.
-    pub(in crate::proxy) fn pass_trace(&self, caller: &HeaderMap, to: &mut HeaderMap) {
+    pub(in crate::proxy) fn pass_trace(&self, caller: &HeaderMap, to: &mut Headers) {
         self.shared.traces.pass_on(self.span.as_deref(), self.id, caller, to);
     }
 

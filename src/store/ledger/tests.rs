@@ -70,6 +70,7 @@ const CONFIG: LedgerConfig = LedgerConfig {
     incarnation: 1,
     lease_ttl: Duration::from_secs(10),
     given_up: Duration::from_millis(200),
+    flushed: Duration::from_secs(5),
 };
 
 fn shared() -> Shared {

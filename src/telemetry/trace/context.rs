@@ -7,7 +7,7 @@ use std::str::FromStr;
 use actix_http::header::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
-use crate::domain::RequestId;
+use crate::domain::{Headers, RequestId};
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -63,7 +63,7 @@ impl Parent {
     }
 
     /// Writes this span as the parent of whoever gets `to`, with the caller's `tracestate`.
-    pub(super) fn write(self, caller: &HeaderMap, to: &mut HeaderMap) {
+    pub(super) fn write(self, caller: &HeaderMap, to: &mut Headers) {
         let flags = u8::from(self.sampled);
         let text = format!("00-{}-{}-{flags:02x}", self.trace, self.span);
         if let Ok(value) = HeaderValue::try_from(text) {
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(parent.trace.to_string(), "0af7651916cd43dd8448eb211c80319c");
         let mut caller = HeaderMap::new();
         caller.insert(TRACESTATE.clone(), HeaderValue::from_static("a=1,b=2"));
-        let mut to = HeaderMap::new();
+        let mut to = Headers::new();
         parent.write(&caller, &mut to);
         assert_eq!(to.get(&TRACEPARENT).expect("written"), GOOD);
         assert_eq!(to.get(&TRACESTATE).expect("passed on"), "a=1,b=2");

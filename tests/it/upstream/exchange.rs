@@ -47,7 +47,7 @@ fn a_request_goes_out_as_it_was_given_and_no_more() {
         assert_eq!(attempt.header("host"), Some(wall.address().to_string().as_str()));
         let mut names: Vec<_> = attempt.headers.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
-        // No user-agent, no accept-encoding; the date is awc's own.
+        // No user-agent, no accept-encoding; the date is the client's own.
         assert_eq!(names, ["authorization", "content-length", "date", "host", "x-many", "x-many"]);
     });
 }

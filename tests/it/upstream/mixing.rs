@@ -19,22 +19,25 @@ fn own_answer(number: usize) -> bytes::Bytes {
 fn an_informational_head_is_not_the_answer() {
     for tls in [false, true] {
         for status in [100, 102, 103] {
-            let gate = Gate::new();
+            let (sent, gate) = (Gate::new(), Gate::new());
             let wall = Wall::start_with(tls, {
-                let gate = gate.clone();
+                let (sent, gate) = (sent.clone(), gate.clone());
                 move |attempt| {
                     let interim = format!("HTTP/1.1 {status} Early\r\nLink: </x>\r\n\r\n");
-                    let answer = own_answer(attempt.number);
-                    Script::new().send(&interim).send(interim).wait(&gate).send(answer)
+                    let script = Script::new().send(&interim).send(interim).open(&sent);
+                    script.wait(&gate).send(own_answer(attempt.number))
                 }
             });
             on_worker(async {
                 let upstream = client_of(&wall, Config::default());
                 let origin = wall.origin();
-                let early = tokio::time::timeout(
-                    Duration::from_millis(50),
-                    upstream.send(&origin, call(Method::POST, "{}")),
-                );
+                let mut first = Box::pin(upstream.send(&origin, call(Method::POST, "{}")));
+                // However long the way takes: before this, there is nothing to be mistaken.
+                tokio::select! {
+                    answer = &mut first => unreachable!("{answer:?}"),
+                    () = sent.opened() => {}
+                }
+                let early = tokio::time::timeout(Duration::from_millis(50), first);
                 assert!(early.await.is_err(), "an informational head was taken for the answer");
                 gate.open();
                 assert_eq!(get(&upstream, &origin).await, "answer 1");
@@ -211,6 +214,45 @@ fn the_answer_to_head_has_no_body_whatever_it_announces() {
             assert_eq!(get(&upstream, &wall.origin()).await, "answer 1", "{head:?}");
             assert_eq!(wall.connections(), 1, "{head:?}");
         });
+    }
+}
+
+// What a provider sends where no body may be is the next answer's beginning to any client that
+// goes by the framing alone.
+#[test]
+fn a_body_that_must_not_be_reaches_nobody() {
+    let evil = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    for (method, head) in [
+        (Method::HEAD, "HTTP/1.1 200 OK\r\ncontent-length: 43\r\n\r\n"),
+        (Method::POST, "HTTP/1.1 204 No Content\r\n\r\n"),
+        (Method::POST, "HTTP/1.1 304 Not Modified\r\ncontent-length: 43\r\n\r\n"),
+        (Method::POST, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+    ] {
+        for tls in [false, true] {
+            let (gate, sent) = (Gate::new(), Gate::new());
+            let wall = Wall::start_with(tls, {
+                let (gate, sent) = (gate.clone(), sent.clone());
+                move |attempt| match attempt.number {
+                    // With its head, or behind it.
+                    0 => Script::new().send([head, evil].concat()),
+                    1 => Script::new().send(head).wait(&gate).send(evil).open(&sent).stall(),
+                    number => Script::new().send(own_answer(number)),
+                }
+            });
+            on_worker(async {
+                let config = Config { sweep_every: Duration::from_secs(3600), ..Config::default() };
+                let upstream = client_of(&wall, config);
+                let origin = wall.origin();
+                for _ in 0..2 {
+                    let answer = in_time(upstream.send(&origin, call(method.clone(), ""))).await;
+                    assert_eq!(read(answer.expect("an answer")).await, Ok("".into()), "{head:?}");
+                }
+                gate.open();
+                sent.opened().await;
+                assert_eq!(get(&upstream, &origin).await, "answer 2", "{head:?}");
+                assert_eq!(wall.connections(), 3, "{head:?}");
+            });
+        }
     }
 }
 

@@ -34,6 +34,13 @@ pub(super) struct Size {
     rows: usize,
 }
 
+#[cfg(test)]
+impl Expiry {
+    pub(super) fn len(&self) -> usize {
+        self.scopes.len() + self.tags.len()
+    }
+}
+
 impl Twin {
     /// Clears a few things away, makes room, and sees to it that the tag is there.
     pub(super) fn enter(&mut self, tag: &Arc<str>, now: u64) -> Size {

@@ -62,6 +62,34 @@ fn limits_of_two_scopes_with_one_name_count_apart() {
     assert_eq!(used(&twin, "key=a", minute(1, 5), NOW), 1);
 }
 
+#[test]
+fn a_batch_or_a_step_that_was_applied_is_not_applied_again() {
+    let mut twin = Twin::default();
+    let one = admit(id(1, 1), vec![charge(0, minute(1, 100), 10)], true);
+    twin.admit(&one, NOW, u64::MAX, NOW);
+    let more = TopUp {
+        tag: TAG.into(),
+        id: one.id,
+        step: 1,
+        scopes: one.scopes.clone(),
+        charges: one.charges.clone(),
+    };
+    assert_eq!(twin.top_up(&more, NOW, NOW), Verdict::Admitted(vec![80]));
+    assert_eq!(twin.top_up(&more, NOW, NOW), Verdict::Duplicate);
+    assert_eq!(twin.top_up(&more, NOW - 1, NOW), Verdict::Late);
+    let charged = settle(&one, &[7], Origin::Elsewhere);
+    let batch = Batch {
+        tag: TAG.into(),
+        incarnation: 1,
+        number: 1,
+        settles: vec![charged],
+        usage: Vec::new(),
+    };
+    assert_eq!(twin.apply(&batch, NOW), Applied::Now);
+    assert_eq!(twin.apply(&batch, NOW), Applied::Before);
+    assert_eq!(used(&twin, "tenant", minute(1, 100), NOW), 27);
+}
+
 // The same limit twice in one command is no configuration's, and takes no more than there is.
 #[test]
 fn a_limit_that_is_asked_twice_gives_both_together() {
@@ -131,6 +159,7 @@ fn everything_is_cleared_away_when_its_time_is_over() {
         twin.settle(&TAG.into(), &settle(&member, &[1, 1, 0], Origin::Member), now);
     }
     assert_eq!((twin.tags(), twin.scopes()), (1, 201));
+    assert_eq!(twin.expiry.len(), 202, "one entry each");
     // Other tags come by; each command clears a few things away.
     let later = NOW + 200_000;
     for number in 0..60 {
