@@ -13,8 +13,8 @@ use crate::support::crowd::{Crowd, Wish};
 /// Everyone who asks.
 pub(crate) const KEYS: [&str; 6] =
     ["sk-requests", "sk-tokens", "sk-slots", "sk-bucket", "sk-budget", "sk-share"];
-/// Clients of each key.
-const CLIENTS: u64 = 3;
+/// Clients of each key, and of the one whose permits are to run out.
+const CLIENTS: (u64, u64) = (3, 7);
 
 /// The document of the fleet.
 pub(crate) fn document(crowd: &Crowd) -> String {
@@ -73,7 +73,8 @@ pub(crate) fn limits() -> Vec<Limit> {
 pub(crate) async fn crowds(crowd: &Crowd, dice: &mut Dice, over: &AtomicBool) {
     let mut clients = Vec::new();
     for key in KEYS {
-        for _ in 0..CLIENTS {
+        let many = if key == "sk-slots" { CLIENTS.1 } else { CLIENTS.0 };
+        for _ in 0..many {
             clients.push(client(crowd, key, dice.split(), over));
         }
     }

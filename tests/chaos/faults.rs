@@ -124,7 +124,7 @@ impl World {
                 What::NodeCutOff(node)
             }
             Break::SlowNode => {
-                self.proxies[node].delay(Duration::from_millis(200));
+                self.proxies[node].delay(time / 8);
                 wait(time);
                 self.proxies[node].pass();
                 What::NodeCutOff(node)
@@ -157,7 +157,7 @@ impl World {
                 What::StoreAway
             }
             Break::DelayStore => {
-                let delay = Duration::from_millis(200);
+                let delay = time / 8;
                 self.proxies.iter().for_each(|proxy| proxy.delay(delay));
                 wait(time);
                 self.proxies.iter().for_each(ChaosProxy::pass);

@@ -169,7 +169,9 @@ struct Saturated {
     slots: u64,
     /// The longest time without a refusal.
     gap: Micros,
+    /// What may have been taken, and what it was in the end.
     taken: u64,
+    settled: u64,
     limit: u64,
     /// The largest demand.
     demand: u64,
@@ -179,7 +181,7 @@ struct Saturated {
 
 impl Saturated {
     fn share(&self) -> f64 {
-        self.taken as f64 * self.window as f64 / (self.limit as f64 * self.time as f64)
+        self.settled as f64 * self.window as f64 / (self.limit as f64 * self.time as f64)
     }
 
     /// In each window, one slot longer and as long again as nobody was refused, the limit is used
@@ -230,12 +232,14 @@ fn saturated(
     let (from, until, gap) = best.filter(|(from, until, _)| until - from >= 3 * window)?;
     // What may have been taken in it counts as taken.
     let within = charges.iter().filter(|it| from <= it.hi && it.lo <= until);
-    let (mut taken, mut asks, mut demand) = (0, Vec::new(), 1);
+    let (mut taken, mut settled, mut asks, mut demand) = (0, 0, Vec::new(), 1);
     for charge in within {
         taken += charge.maybe;
+        settled += charge.maybe_at(Micros::MAX);
         asks.push(charge.ask);
         demand = demand.max(charge.maybe);
     }
     let limit = limit.limit;
-    Some(Saturated { time: until - from, window, slots, gap, taken, limit, demand, from, asks })
+    let time = until - from;
+    Some(Saturated { time, window, slots, gap, taken, settled, limit, demand, from, asks })
 }
