@@ -70,28 +70,35 @@ pub(crate) fn limits() -> Vec<Limit> {
 }
 
 /// Asks until it is over.
-pub(crate) async fn crowds(crowd: &Crowd, dice: &mut Dice, over: &AtomicBool) {
+pub(crate) async fn crowds(crowd: &Crowd, dice: &mut Dice, load: Duration, over: &AtomicBool) {
+    // An hour of rows has its bound.
+    let page = (load / 100).max(Duration::from_secs(5));
+    let page = u64::try_from(page.as_micros()).expect("a time");
     let mut clients = Vec::new();
     for key in KEYS {
         let many = if key == "sk-slots" { CLIENTS.1 } else { CLIENTS.0 };
         for _ in 0..many {
-            clients.push(client(crowd, key, dice.split(), over));
+            clients.push(client(crowd, key, dice.split(), page, over));
         }
     }
     join_all(clients).await;
 }
 
-async fn client(crowd: &Crowd, key: &str, mut dice: Dice, over: &AtomicBool) {
+async fn client(crowd: &Crowd, key: &str, mut dice: Dice, page: u64, over: &AtomicBool) {
     while !over.load(Ordering::SeqCst) {
         let node = usize::try_from(dice.below(NODES as u64)).expect("a small number");
         let most = dice.within(50, 400);
         let wish = Wish::of(key).tokens(dice.within(1, most), most);
         let hold = Duration::from_millis(dice.below(if key == "sk-slots" { 400 } else { 60 }));
-        let model = format!("m{node}");
+        let leaves = dice.once_in(10);
+        // A name for each node and time, apart for those who leave: where nothing was broken and
+        // nobody left, usage must be recorded to the token.
+        let left = if leaves { "-left" } else { "" };
+        let model = format!("m{node}{left}-{}", crowd.now() / page);
         let row = format!("{} {model}", key.trim_start_matches("sk-"));
         let mut wish = Wish { row, model, input: dice.within(5, 30), ..wish.held(hold) };
         wish.stream = dice.once_in(2);
-        if dice.once_in(10) {
+        if leaves {
             wish = wish.left_after(Duration::from_millis(dice.below(80)));
         }
         crowd.ask(node, wish).await;

@@ -78,7 +78,7 @@ fn whatever_breaks_the_fleet_keeps_its_promises() {
         }
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(demand::crowds(&crowd, &mut dice, &over));
+    runtime.expect("a runtime").block_on(demand::crowds(&crowd, &mut dice, plan.load, &over));
     let world = breaker.join().expect("who breaks things does not break");
 
     let rested = rest(&world);

@@ -40,6 +40,8 @@ pub(crate) struct Measured {
 pub(crate) struct Report {
     pub(crate) violations: Vec<Violation>,
     pub(crate) measured: Vec<Measured>,
+    /// Of how many requests that were not refused the usage is surely known, and how many there are.
+    pub(crate) certain: (usize, usize),
 }
 
 /// Judges a history.
@@ -64,6 +66,7 @@ pub(crate) fn check(history: &History) -> Report {
     }
     report.violations.extend(refusals::groundless(&facts, &grounds));
     report.violations.extend(settled::rows(&facts));
+    report.certain = settled::certain(&facts);
     report
 }
 
@@ -163,6 +166,7 @@ impl fmt::Display for Report {
             }
             f.write_str("\n")?;
         }
-        Ok(())
+        let (certain, all) = self.certain;
+        writeln!(f, "the usage of {certain} of {all} requests is surely known")
     }
 }

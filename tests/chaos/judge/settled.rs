@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::check::Violation;
 use super::facts::{Charge, Facts};
-use super::history::{Algorithm, Ending, Limit, Micros, Recorded, Usage};
+use super::history::{Algorithm, Ask, Ending, Limit, Micros, Recorded, Usage};
 use super::permits::Holds;
 
 /// Whether a limit stands as it must at the end.
@@ -66,6 +66,20 @@ fn taken(
     (least, most)
 }
 
+/// Of how many requests that were not refused the usage is surely known, and how many there are.
+pub(crate) fn certain(facts: &Facts<'_>) -> (usize, usize) {
+    let Some(ending) = &facts.history.ending else { return (0, 0) };
+    let asks = facts.history.asks.iter().filter(|ask| !facts.is_refused(ask));
+    let sure = asks.clone().filter(|ask| is_sure(facts, ask, ending));
+    (sure.count(), asks.count())
+}
+
+/// Whether the usage of a request is exactly what the wall told, and still recorded.
+fn is_sure(facts: &Facts<'_>, ask: &Ask, ending: &Ending) -> bool {
+    let settled = facts.settled(ask).is_some_and(|by| by <= ending.from);
+    settled && facts.era(ask.sent, ending.until).is_some()
+}
+
 /// What a row holds at least, and at most.
 #[derive(Default)]
 struct Row {
@@ -88,25 +102,18 @@ pub(crate) fn rows(facts: &Facts<'_>) -> Vec<Violation> {
         let attempts = facts.attempts(ask);
         let told = attempts.iter().fold(Usage::default(), |sum, it| sum.plus(it.told));
         let count = attempts.len() as u64;
-        match facts.settled(ask) {
-            Some(by) if by <= ending.from && facts.era(ask.sent, ending.until).is_some() => {
-                row.least.add(&Recorded {
-                    requests: 1,
-                    attempts: count,
-                    usage: told,
-                    node_lost: 0,
-                });
-                row.most.add(&Recorded { requests: 1, attempts: count, usage: told, node_lost: 0 });
-            }
-            _ => {
-                // Its attempts as they were or as they were reserved, and one that nobody saw.
-                let attempts = attempts.iter().map(|it| it.told.or_more(ask.most));
-                let usage = attempts.fold(ask.most, Usage::plus);
-                let lost = u64::from(facts.killed(ask.node, ask.sent, ending.from).is_some())
-                    + u64::from(facts.trouble(ask.node, ask.sent, ending.from).is_some());
-                let node_lost = (count + 1) * lost.min(1);
-                row.most.add(&Recorded { requests: 1, attempts: count + 1, usage, node_lost });
-            }
+        if is_sure(facts, ask, ending) {
+            let sure = Recorded { requests: 1, attempts: count, usage: told, node_lost: 0 };
+            row.least.add(&sure);
+            row.most.add(&sure);
+        } else {
+            // Its attempts as they were or as they were reserved, and one that nobody saw.
+            let attempts = attempts.iter().map(|it| it.told.or_more(ask.most));
+            let usage = attempts.fold(ask.most, Usage::plus);
+            let lost = facts.killed(ask.node, ask.sent, ending.from).is_some()
+                || facts.trouble(ask.node, ask.sent, ending.from).is_some();
+            let node_lost = if lost { count + 1 } else { 0 };
+            row.most.add(&Recorded { requests: 1, attempts: count + 1, usage, node_lost });
         }
     }
     let nothing = Recorded::default();

@@ -186,7 +186,9 @@ async fn windows_are_those_of_the_reference(kind: Kind, redis: &str, seed: u64) 
         .retain(|ask| ask.sent >= loaded || matches!(ask.end, End::Answered { status: 200, .. }));
     let report = crate::judge::check::check(&history);
     report.assert_good(&history);
-    assert!(report.measured.iter().all(|it| it.refusals > 20), "{report}");
+    // Which of its two limits refused a request of `a` is seldom certain; that both were full is.
+    assert!(report.measured.iter().all(|it| it.fullest > 0.9), "{report}");
+    assert!(report.measured[1].refusals > 20 && report.measured[2].refusals > 20, "{report}");
 }
 
 fn revision(admin: std::net::SocketAddr) -> f64 {
