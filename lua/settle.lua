@@ -8,11 +8,12 @@ charged now without a check; one whose node is lost stays charged as it is, if i
   KEYS[4]  zset    seen              member attempt id, score admit deadline ms; TTL 1 h
   KEYS[5]  hash    lost              today's: attempt id -> hour (4 bytes) and held; TTL 48 h
   KEYS[6]  hash    lost              yesterday's
-  KEYS[7+] hash    usage             one of each hour: row -> ten counts (8 bytes each); TTL ARGV
+  KEYS[7]  hash    usage             the present hour's: row -> ten counts (8 bytes each); TTL ARGV
+  KEYS[8+] hash    usage             one of each other hour
   KEYS[..] hash    scope             one of each scope (include/scope); TTL ARGV
   KEYS[..] zset    permits           one of each: member holder id, score lease end ms; TTL 24 h
   ARGV[1]  bytes   head              deadline ms (6), number (6), hours, scopes, permits, settles, rows (2 each)
-  ARGV[2]  bytes   hours             4 each: the hour of each usage key; the first is the present one
+  ARGV[2]  bytes   hours             4 each: the hour of each usage key
   ARGV[3]  bytes   settles           id (17), origin 0 member 1 elsewhere 2 lapsed (1), charges (1), 36 for each charge
   ARGV[4]  bytes   rows              which usage key from 0 (2), length (2), row, ten counts (8 each)
   ARGV[5]  integer usage_ttl_ms      of each usage key
@@ -80,13 +81,8 @@ for _, one in ipairs(todo) do
     elseif one.origin == 0 and i <= n then
       local difference = amount - held_amount(one.held, n, i)
       if difference ~= 0 then
-        local opened = scope_of(scope + 1)
-        if difference > 0 and not opened.states[limit_id] then
-          state_at(opened, limit_id, kind, limit, first, second, now)
-        end
-        if opened.states[limit_id] then
-          correct(opened, limit_id, held_slot(one.held, i), difference, limit, first, second, now)
-        end
+        local slot = held_slot(one.held, i)
+        correct(scope_of(scope + 1), limit_id, kind, slot, difference, limit, first, second, now)
       end
     end
   end

@@ -1,10 +1,20 @@
 -- correct: the truth about what was charged before, as a difference on the slot that was charged. If
 -- that slot has left, or the limit has changed its shape since, a refund is dropped and an excess
 -- counts now. No slot, level or total goes below 0; a limit may be exceeded: that is a debt.
-local function correct(scope, id, slot, difference, limit, first, second, now)
+local function correct(scope, id, kind, slot, difference, limit, first, second, now)
   local state = scope.states[id]
-  -- Of its own shape: brought to now, and nothing else.
-  state_at(scope, id, state[1], limit, state[2], state[3], now)
+  if state then
+    -- To now, in its own shape. Nothing in it is as if there were none.
+    state_at(scope, id, state[1], limit, state[2], state[3], now)
+    if state[1] == WINDOW and state[5] == 0 or state[1] == BUCKET and state[3] == 0 then
+      if state[1] == WINDOW and ring_of(scope, id) then scope.rings[id], scope.moved = nil, true end
+      state, scope.states[id] = nil, nil
+    end
+  end
+  if not state then
+    if difference < 0 then return end
+    state = state_at(scope, id, kind, limit, first, second, now)
+  end
   if state[1] == WINDOW then
     local head, same = state[4], state[2] == first and state[3] == second
     if not same or slot < head - state[3] then
@@ -35,5 +45,6 @@ local function charge_now(scope, id, kind, limit, first, second, amount, now)
   if not (state and kind == BUDGET and (now < first or now >= second)) then
     state = state_at(scope, id, kind, limit, first, second, now)
   end
-  correct(scope, id, state[1] == WINDOW and state[4] or 0, amount, limit, state[2], state[3], now)
+  local slot = state[1] == WINDOW and state[4] or 0
+  correct(scope, id, state[1], slot, amount, limit, state[2], state[3], now)
 end

