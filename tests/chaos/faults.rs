@@ -30,6 +30,7 @@ pub(crate) struct World {
 #[derive(Clone, Copy, Debug)]
 enum Break {
     KillNode,
+    KillNodeWithoutStore,
     StopNode,
     CutOffNode,
     SlowNode,
@@ -41,8 +42,9 @@ enum Break {
     DelayStore,
 }
 
-const BREAKS: [Break; 10] = [
+const BREAKS: [Break; 11] = [
     Break::KillNode,
+    Break::KillNodeWithoutStore,
     Break::PauseStore,
     Break::CutOffNode,
     Break::FlushScripts,
@@ -81,6 +83,8 @@ impl World {
         let mut left: Vec<Break> = Vec::new();
         loop {
             let calm = u64::try_from(calm.as_millis()).expect("a short time");
+            // Short as often as long: some things break while others are hardly mended.
+            let calm = if dice.once_in(2) { calm } else { calm.min(3000) };
             wait(Duration::from_millis(dice.within(500, calm)));
             if crowd.now() >= load {
                 return;
@@ -104,11 +108,20 @@ impl World {
             Break::KillNode => {
                 self.nodes[node].signal("KILL");
                 wait(time);
-                let fresh = self::node(&self.proxies[node], &self.document, self.lease);
-                let old = std::mem::replace(&mut self.nodes[node], fresh);
-                self.past.push_str(&format!("--- node {node}, killed\n{}", old.stderr()));
-                self.meet(crowd);
+                self.revive(node, crowd);
                 What::NodeKilled(node)
+            }
+            Break::KillNodeWithoutStore => {
+                self.server.pause();
+                wait(time / 2);
+                let from = crowd.now();
+                self.nodes[node].signal("KILL");
+                wait(time / 2);
+                self.server.resume();
+                self.revive(node, crowd);
+                let until = crowd.now();
+                self.faults.push(Fault { what: What::NodeKilled(node), from, until });
+                What::StoreAway
             }
             Break::StopNode => {
                 self.nodes[node].signal("STOP");
@@ -164,6 +177,13 @@ impl World {
                 What::StoreAway
             }
         }
+    }
+
+    fn revive(&mut self, node: usize, crowd: &Crowd) {
+        let fresh = self::node(&self.proxies[node], &self.document, self.lease);
+        let old = std::mem::replace(&mut self.nodes[node], fresh);
+        self.past.push_str(&format!("--- node {node}, killed\n{}", old.stderr()));
+        self.meet(crowd);
     }
 
     fn meet(&self, crowd: &Crowd) {

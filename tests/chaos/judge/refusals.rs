@@ -35,12 +35,19 @@ pub(crate) fn judge(
     (refused.len(), saturated.map(|it| it.share()), wrong)
 }
 
+/// The codes of limits: a provider's own 429 has others.
+const CODES: [&str; 5] =
+    ["rate_limited", "tokens_limited", "cost_limited", "concurrency_limited", "budget_exceeded"];
+
 /// The code of a request that was refused by a limit.
 fn code(ask: &Ask) -> Option<&str> {
     match &ask.end {
-        End::Answered { status: 429, code, .. } => Some(code),
+        End::Answered { status: 429, code, .. } => {
+            Some(code).filter(|it| CODES.contains(&it.as_str()))
+        }
         _ => None,
     }
+    .map(String::as_str)
 }
 
 /// The refusals that no limit had a ground for.
