@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use crate::faults::NODES;
 use crate::judge::dice::Dice;
-use crate::judge::history::{Algorithm, Limit, Metric, SECOND};
+use crate::judge::history::{Algorithm, Fault, Limit, Metric, Micros, SECOND, What};
 use crate::support::crowd::{Crowd, Wish};
 
 /// Everyone who asks.
@@ -69,8 +69,13 @@ pub(crate) fn limits() -> Vec<Limit> {
     ]
 }
 
-/// Asks until it is over.
-pub(crate) async fn crowds(crowd: &Crowd, dice: &mut Dice, load: Duration, over: &AtomicBool) {
+/// Asks until it is over; the times at which this machine stood still.
+pub(crate) async fn crowds(
+    crowd: &Crowd,
+    dice: &mut Dice,
+    load: Duration,
+    over: &AtomicBool,
+) -> Vec<Fault> {
     // An hour of rows has its bound.
     let page = (load / 100).max(Duration::from_secs(5));
     let page = u64::try_from(page.as_micros()).expect("a time");
@@ -81,7 +86,24 @@ pub(crate) async fn crowds(crowd: &Crowd, dice: &mut Dice, load: Duration, over:
             clients.push(client(crowd, key, dice.split(), page, over));
         }
     }
-    join_all(clients).await;
+    tokio::join!(join_all(clients), pulse(crowd, over)).1
+}
+
+/// Feels the pulse of the machine: where even this task is not run for long, nobody was, and no
+/// deadline can be held.
+async fn pulse(crowd: &Crowd, over: &AtomicBool) -> Vec<Fault> {
+    const BEAT: Duration = Duration::from_millis(20);
+    const STALL: Micros = SECOND / 4;
+    let mut stalls = Vec::new();
+    while !over.load(Ordering::SeqCst) {
+        let from = crowd.now();
+        tokio::time::sleep(BEAT).await;
+        let until = crowd.now();
+        if until - from > STALL {
+            stalls.push(Fault { what: What::StoreAway, from, until });
+        }
+    }
+    stalls
 }
 
 async fn client(crowd: &Crowd, key: &str, mut dice: Dice, page: u64, over: &AtomicBool) {

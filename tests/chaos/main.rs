@@ -78,8 +78,11 @@ fn whatever_breaks_the_fleet_keeps_its_promises() {
         }
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(demand::crowds(&crowd, &mut dice, plan.load, &over));
-    let world = breaker.join().expect("who breaks things does not break");
+    let runtime = runtime.expect("a runtime");
+    let stalls = runtime.block_on(demand::crowds(&crowd, &mut dice, plan.load, &over));
+    let mut world = breaker.join().expect("who breaks things does not break");
+    world.faults.extend(stalls);
+    world.faults.sort_by_key(|fault| fault.from);
 
     let rested = rest(&world);
     let from = crowd.now();
