@@ -92,6 +92,40 @@ async fn tokens_are_reserved_before_they_are_used_in_streams_too() {
 
 // T2
 #[tokio::test]
+async fn every_route_reserves_and_settles_to_the_token() {
+    for (path, stream) in [("/completions", false), ("/completions", true), ("/embeddings", false)]
+    {
+        let rig = Rig::start(2, 0, TEN);
+        let crowd = &rig.crowd;
+        // A few at a time, so that what they turn out to be is known to those that come after.
+        for _ in 0..12 {
+            let asks = (0..12).map(|_| {
+                let wish = Wish::of("sk-a").tokens(900, 900).held(Duration::from_millis(20));
+                let wish = Wish { path, stream, input: 80, row: "a p".into(), ..wish };
+                crowd.ask(crowd.any(), wish)
+            });
+            join_all(asks).await;
+            rig.rests().await;
+            if crowd
+                .history()
+                .asks
+                .iter()
+                .any(|ask| matches!(ask.end, End::Answered { status: 429, .. }))
+            {
+                break;
+            }
+        }
+        let report = rig.judged(vec![window("tpm", &[], Metric::Tokens, 9_100, 60.0)]).await;
+        assert!(report.measured[0].refusals > 0, "{path}: {report}");
+        // Those in flight may come to more than was reserved for them, by their prompts.
+        let used =
+            rig.recorded().values().map(|row| row.usage.input + row.usage.output).sum::<u64>();
+        assert!((7_800..=9_100 + 12 * 80).contains(&used), "{path}: {used} tokens");
+    }
+}
+
+// T2
+#[tokio::test]
 async fn a_refused_request_changes_no_counter() {
     let rig = Rig::start(2, 0, TEN);
     let crowd = &rig.crowd;
@@ -134,7 +168,7 @@ async fn a_node_that_dies_in_a_stream_leaves_its_estimate_and_nothing_else() {
     });
     let killed = std::time::Instant::now();
     eventually(LEASE + Duration::from_secs(2), || rig.permits() == 0).await;
-    assert!(killed.elapsed() < LEASE + Duration::from_millis(500), "within one lease");
+    assert!(killed.elapsed() < LEASE + Duration::from_millis(1500), "within one lease");
     rig.rests().await;
     let rows = rig.recorded();
     let row = rows.get("a p").copied().unwrap_or_default();

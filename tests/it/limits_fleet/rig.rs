@@ -22,10 +22,12 @@ pub(super) const SHORT_LEASES: [(&str, &str); 2] =
     [("FLOTILLA_LEASE_TTL", "2s"), ("FLOTILLA_REDIS_DEADLINE", "500ms")];
 
 /// What every node of these tests is given: exactness does not depend on how fast Redis is.
-const USUAL: [(&str, &str); 5] = [
+const USUAL: [(&str, &str); 6] = [
     ("FLOTILLA_WORKERS", "1"),
-    ("FLOTILLA_REDIS_DEADLINE", "2s"),
-    ("FLOTILLA_LEASE_TTL", "8s"),
+    // Thousands come at once, and two cores read them.
+    ("FLOTILLA_HEAD_TIMEOUT", "60s"),
+    ("FLOTILLA_REDIS_DEADLINE", "5s"),
+    ("FLOTILLA_LEASE_TTL", "20s"),
     ("FLOTILLA_NODE_TTL", "1s"),
     ("FLOTILLA_TICK", "100ms"),
 ];
@@ -82,7 +84,7 @@ impl Rig {
 
     /// Waits until nothing is held, and everything is settled and recorded.
     pub(super) async fn rests(&self) {
-        eventually(Duration::from_secs(12), || self.permits() == 0 && self.members() == 0).await;
+        eventually(Duration::from_secs(25), || self.permits() == 0 && self.members() == 0).await;
         let mut last = None;
         let mut since = std::time::Instant::now();
         eventually(Duration::from_secs(10), || {

@@ -20,13 +20,15 @@ use super::wall::{Emitter, PRICE};
 use crate::judge::history::{Ask, Attempt, End, History, Micros, Usage};
 
 /// Whoever waits longer leaves.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// What a client wants.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
     pub(crate) key: String,
     pub(crate) model: String,
+    /// What is asked for, below `/v1`.
+    pub(crate) path: &'static str,
     pub(crate) row: String,
     pub(crate) stream: bool,
     /// How long the wall takes.
@@ -47,6 +49,7 @@ impl Wish {
         Self {
             key: key.to_owned(),
             model: "p".to_owned(),
+            path: "/chat/completions",
             row: String::new(),
             stream: false,
             hold: Duration::ZERO,
@@ -86,9 +89,13 @@ impl Wish {
         let Self { model, stream, hold, input, output, most, status, .. } = self;
         let hold = hold.as_millis();
         let most = if *most == 0 { String::new() } else { format!("\"max_tokens\":{most},") };
-        format!(
-            r#"{{"model":"{model}","stream":{stream},{most}"messages":[{{"role":"user","content":"ask={id} hold={hold} in={input} out={output} status={status}"}}]}}"#
-        )
+        let order = format!("ask={id} hold={hold} in={input} out={output} status={status}");
+        let order = match self.path {
+            "/completions" => format!(r#""prompt":"{order}""#),
+            "/embeddings" => return format!(r#"{{"model":"{model}","input":"{order}"}}"#),
+            _ => format!(r#""messages":[{{"role":"user","content":"{order}"}}]"#),
+        };
+        format!(r#"{{"model":"{model}","stream":{stream},{most}{order}}}"#)
     }
 }
 
@@ -155,7 +162,7 @@ impl Crowd {
         let body = wish.body(id);
         let bearer = format!("Bearer {}", wish.key);
         let headers = [("authorization", bearer.as_str()), ("connection", "close")];
-        let request = post("/v1/chat/completions", &headers, body.as_bytes());
+        let request = post(&format!("/v1{}", wish.path), &headers, body.as_bytes());
         let patience = wish.leave.unwrap_or(PATIENCE);
         let sent = self.now();
         let came = tokio::time::timeout(patience, exchange(address, &request)).await;
@@ -170,7 +177,8 @@ impl Crowd {
         };
         let cost = |input, output| input * PRICE.0 + output * PRICE.1;
         let bytes = body.len() as u64;
-        let least = Usage { input: 0, output: wish.most, cost: cost(0, wish.most) };
+        let answers = if wish.path == "/embeddings" { 0 } else { wish.most };
+        let least = Usage { input: 0, output: answers, cost: cost(0, answers) };
         // Nobody estimates more than a token for each byte; without a most, anything may be.
         let most = if wish.most == 0 { 100_000 } else { wish.most };
         let most = Usage { input: bytes, output: most, cost: cost(bytes, most) };

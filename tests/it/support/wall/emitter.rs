@@ -1,7 +1,7 @@
-//! A wall for many: it answers chat requests with the usage that they ask for, and writes down what
-//! it emitted, when, and whether all of it left.
+//! A wall for many: it answers requests with the usage that they ask for, and writes down what it
+//! emitted, when, and whether all of it left.
 //!
-//! What it is to do stands in the first message: `ask=7 hold=200 in=12 out=30 status=200`, where
+//! What it is to do stands in the first message, the prompt, or the input: `ask=7 hold=200 in=12 out=30 status=200`, where
 //! `hold` is in milliseconds. Answers that are held come in pieces where a stream is asked for.
 
 use std::net::SocketAddr;
@@ -46,8 +46,17 @@ struct Order {
     hold: Duration,
     status: u16,
     usage: Usage,
+    kind: Kind,
     stream: bool,
     asks_usage: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Chat,
+    Completion,
+    Embedding,
 }
 
 impl Emitter {
@@ -127,7 +136,7 @@ async fn serve(mut tcp: TcpStream, log: Arc<Log>) {
                 return;
             }
         }
-        let order = Order::read(&body);
+        let order = Order::read(&head.path, &body);
         let place = log.begin(order.ask);
         if play(&mut tcp, &mut buffer, &order, &log, place).await.is_none() {
             return;
@@ -159,19 +168,27 @@ async fn play(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     tcp.write_all(head.as_bytes()).await.ok()?;
     let event = |value: Value| chunk(format!("data: {value}\n\n"));
-    let delta = |delta: Value, finish: Value| {
-        json!({ "id": "chat", "object": "chat.completion.chunk", "model": "m",
-            "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] })
+    let choice = |text: &str, finish: Value| {
+        let choice = match order.kind {
+            Kind::Chat if text.is_empty() => {
+                json!({ "index": 0, "delta": {}, "finish_reason": finish })
+            }
+            Kind::Chat => {
+                json!({ "index": 0, "delta": { "content": text }, "finish_reason": finish })
+            }
+            _ => json!({ "index": 0, "text": text, "finish_reason": finish }),
+        };
+        json!({ "id": "a", "object": "chunk", "model": "m", "choices": [choice] })
     };
     for _ in 0..PIECES {
-        let words = event(delta(json!({ "content": "ahoy " }), Value::Null));
+        let words = event(choice("ahoy ", Value::Null));
         tcp.write_all(&words).await.ok()?;
         pause(tcp, buffer, order.hold / PIECES).await?;
     }
-    let mut last = event(delta(json!({}), json!("stop"))).to_vec();
+    let mut last = event(choice("", json!("stop"))).to_vec();
     if order.asks_usage {
-        let told = json!({ "id": "chat", "object": "chat.completion.chunk", "model": "m",
-            "choices": [], "usage": order.told() });
+        let told = json!({ "id": "a", "object": "chunk", "model": "m", "choices": [],
+            "usage": order.told() });
         last.extend_from_slice(&event(told));
     }
     last.extend_from_slice(&chunk("data: [DONE]\n\n"));
@@ -192,20 +209,27 @@ async fn pause(tcp: &mut TcpStream, buffer: &mut BytesMut, time: Duration) -> Op
 }
 
 impl Order {
-    fn read(body: &[u8]) -> Self {
+    fn read(path: &str, body: &[u8]) -> Self {
         let body: Value = serde_json::from_slice(body).expect("a request of ours");
-        let text = body["messages"][0]["content"].as_str().unwrap_or_default();
+        let (kind, text) = match path {
+            "/v1/completions" => (Kind::Completion, &body["prompt"]),
+            "/v1/embeddings" => (Kind::Embedding, &body["input"]),
+            _ => (Kind::Chat, &body["messages"][0]["content"]),
+        };
+        let text = text.as_str().unwrap_or_default();
         let number = |name: &str| {
             let value = text.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
             value.and_then(|value| value.parse::<u64>().ok())
         };
-        let (input, output) = (number("in").unwrap_or(1), number("out").unwrap_or(1));
+        let input = number("in").unwrap_or(1);
+        let output = if kind == Kind::Embedding { 0 } else { number("out").unwrap_or(1) };
         let cost = input * PRICE.0 + output * PRICE.1;
         Self {
             ask: number("ask").expect("a request of ours has a number"),
             hold: Duration::from_millis(number("hold").unwrap_or(0)),
             status: number("status").map_or(200, |it| u16::try_from(it).expect("a status")),
             usage: Usage { input, output, cost },
+            kind,
             stream: body["stream"] == true,
             asks_usage: body["stream_options"]["include_usage"] == true,
         }
@@ -220,9 +244,17 @@ impl Order {
         if self.status != 200 {
             return json!({ "error": { "message": "as ordered", "type": "server_error" } });
         }
-        json!({ "id": "chat", "object": "chat.completion", "model": "m", "usage": self.told(),
-            "choices": [{ "index": 0, "finish_reason": "stop",
-                "message": { "role": "assistant", "content": "ahoy" } }] })
+        let usage = self.told();
+        let choice = match self.kind {
+            Kind::Embedding => {
+                let vector = json!([{ "object": "embedding", "index": 0, "embedding": [0.5] }]);
+                return json!({ "object": "list", "model": "m", "data": vector, "usage": usage });
+            }
+            Kind::Chat => json!({ "index": 0, "finish_reason": "stop",
+                "message": { "role": "assistant", "content": "ahoy" } }),
+            Kind::Completion => json!({ "index": 0, "finish_reason": "stop", "text": "ahoy" }),
+        };
+        json!({ "id": "a", "object": "answer", "model": "m", "usage": usage, "choices": [choice] })
     }
 }
 
