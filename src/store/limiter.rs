@@ -80,7 +80,7 @@ impl Limiter {
     ///
     /// # Cancellation
     /// What was taken when the future is dropped is given back.
-    pub async fn admit(&self, admits: Vec<Admit>) -> Result<Reservation, Denied> {
+    pub async fn admit(&self, admits: impl Into<Arc<[Admit]>>) -> Result<Reservation, Denied> {
         let admits: Arc<[Admit]> = admits.into();
         let asking = Asking { inner: &self.0, admits: Some(Arc::clone(&admits)) };
         let verdicts: SmallVec<[Result<Verdict, Away>; 2]> = match &*admits {
