@@ -1,16 +1,15 @@
-//! What limits cost: commands to Redis for each request, connections, and a Redis that forgets
-//! nothing to make room.
+//! What limits cost: commands to Redis for each request, and connections; and what a Redis that is
+//! full costs them.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use super::rig::{Rig, document};
-use crate::support::crowd::{Crowd, Wish};
+use crate::support::crowd::Wish;
 use crate::support::eventually::eventually;
 use crate::support::node::metric;
-use crate::support::process::Process;
-use crate::support::redis::{Kind, Server};
+use crate::support::redis::Server;
 use crate::support::wall::DEADLINE;
 
 /// Seldom enough that ticks do not count.
@@ -90,20 +89,6 @@ async fn connections_stay_the_same_over_reloads() {
         rig.crowd.ask(0, Wish::of("sk-a")).await;
     }
     assert_eq!(connections(), before);
-}
-
-// T10
-#[tokio::test]
-async fn a_redis_that_forgets_to_make_room_is_refused() {
-    let settings = ["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"];
-    let server = Server::start_as(Kind::Redis7, &settings);
-    let url = server.url();
-    let env = [("FLOTILLA_REDIS_URL", url.as_str())];
-    let crowd = Crowd::new();
-    let mut process = Process::run(&["serve"], &document(&crowd, SIX), &env);
-    let code = process.exit().await;
-    assert!(code.is_some_and(|code| code != 0), "it ends: {}", process.stderr());
-    assert!(process.stderr().contains("maxmemory-policy"), "{}", process.stderr());
 }
 
 // T10
