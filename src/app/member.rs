@@ -20,9 +20,9 @@ use crate::store::schema::{Migration, TooNew, known};
 use crate::store::{Store, Tls};
 use crate::telemetry::FleetMetrics;
 
-/// How long a start waits for Redis to say whether its keys can be touched. A Redis that is away is
-/// no reason not to start; what it says later holds as well.
-const FIRST_WORD: Duration = Duration::from_millis(500);
+/// How long a start waits for Redis to answer: one that hangs, for a port that is closed says so at
+/// once. A Redis that is away is no reason not to start; what it says later holds as well.
+const FIRST_WORD: Duration = Duration::from_millis(800);
 /// And, where it answers, for the rest: another node may be migrating the keys.
 const LAST_WORD: Duration = Duration::from_secs(10);
 /// How long leaving may take.

@@ -18,6 +18,7 @@ use crate::domain::Random;
 use crate::store::connection;
 use crate::store::description::Description;
 use crate::store::membership::Membership;
+use crate::store::migrate::answers;
 use crate::store::redis::{Fleet, Lost, Redis, Tick};
 use crate::store::schema::{self, Migration};
 use crate::telemetry::FleetMetrics;
@@ -116,19 +117,11 @@ pub async fn run(
 impl<D: Fn() -> Description> Member<'_, D> {
     /// Asks for the shape of the keys until it is one that this build knows.
     async fn until_it_fits(&self, joined: &mut impl FnMut(Joined)) {
-        let Config { connection, prefix, migrations, tick, .. } = self.config;
+        let Config { tick, .. } = self.config;
         let mut complained: Option<Instant> = None;
         let mut wait = *tick;
         loop {
-            // Listed first, asked then: who takes something away from the keys looks for nodes that
-            // would miss it.
-            let outcome = match self.one_tick().await {
-                Some(_) => {
-                    joined(Joined::Answers);
-                    join(connection, prefix, migrations).await
-                }
-                None => Joined::Away,
-            };
+            let outcome = self.one_join(joined).await;
             match &outcome {
                 Joined::Answers | Joined::Away => {}
                 Joined::Fits => {
@@ -150,6 +143,20 @@ impl<D: Fn() -> Description> Member<'_, D> {
             joined(outcome);
             sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT.max(*tick));
+        }
+    }
+
+    /// Listed first, asked then: who takes something away from the keys looks for nodes that would
+    /// miss it.
+    async fn one_join(&self, joined: &mut impl FnMut(Joined)) -> Joined {
+        let Config { connection, prefix, migrations, .. } = self.config;
+        if !answers(connection).await {
+            return Joined::Away;
+        }
+        joined(Joined::Answers);
+        match self.one_tick().await {
+            Some(_) => join(connection, prefix, migrations).await,
+            None => Joined::Away,
         }
     }
 

@@ -60,6 +60,14 @@ pub struct Migrated {
     pub held: Option<(&'static Migration, Vec<String>)>,
 }
 
+/// Whether Redis answers at all. A port that is closed says so at once.
+pub async fn answers(config: &Config) -> bool {
+    match Cold::open(config) {
+        Ok(cold) => cold.ask(&redis::cmd("PING")).await.is_ok(),
+        Err(_) => false,
+    }
+}
+
 /// Carries out all of these migrations that are not done yet, in order. Waits for another one that
 /// does so, at most for `patience`.
 ///
