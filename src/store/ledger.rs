@@ -179,11 +179,13 @@ impl Ledger {
     pub fn unregistered(&self, tag: &Arc<str>) {
         let now = self.shared.now();
         let mut gate = self.shared.gate();
-        let new = gate.unregistered(tag, now);
+        let wanted = gate.unregistered(tag, now);
         self.shared.guarded.store(true, Ordering::Release);
-        if new {
+        if wanted.hold {
             // Under the lock of the gate: the thread may be done with the tag a moment later.
             self.shared.book().hold(tag);
+        }
+        if wanted.new {
             self.shared.wake.notify_one();
         }
     }
@@ -334,7 +336,12 @@ impl Shared {
                 }
                 continue;
             }
-            self.gate().expect(&tag, renewals.len());
+            {
+                let mut gate = self.gate();
+                if gate.expect(&tag, renewals.len()) {
+                    self.book().hold(&tag);
+                }
+            }
             let told = |(tag, leases)| Job::Renew(Why::Untold, tag, leases);
             jobs.extend(renewals.into_iter().map(told));
         }
@@ -356,10 +363,10 @@ impl Shared {
             let ttl = u64::try_from(self.config.lease_ttl.as_millis()).unwrap_or(u64::MAX >> 1);
             // What was renewed a third of a lease ago ends when the other two are over.
             let lapse = now.saturating_add(ttl - ttl / 3);
-            let new = !answered && self.gate().not_renewed(tag, now, lapse);
+            let kept = !answered && self.gate().not_renewed(tag, now, lapse).hold;
             self.guarded.fetch_or(!answered, Ordering::AcqRel);
-            // A tag that is new at the gate is held for as long as it stands there.
-            if !new {
+            // What held it until now may hold it on the gate's behalf.
+            if !kept {
                 self.book().let_go(tag);
             }
             return;
