@@ -222,19 +222,21 @@ impl Store {
         }
     }
 
-    /// Leases of these admits are held from now on, under this id.
-    fn opened(&self, id: AttemptId, admits: &Arc<[Admit]>) {
+    /// Leases of these admits are held from now on, under this id. `known` says whether the store
+    /// may know of them.
+    fn opened(&self, id: AttemptId, admits: &Arc<[Admit]>, known: bool) {
         match &self.backend {
             // They last as long as this process does.
             Backend::Local(_) => {}
-            Backend::Redis(remote) => remote.ledger.opened(id, admits),
+            Backend::Redis(remote) => remote.ledger.opened(id, admits, known),
         }
     }
 
-    /// They are held no longer: what is posted next gives them back.
-    fn closed(&self, id: AttemptId) {
+    /// They are held no longer: what is posted next gives them back. Answers whether the store may
+    /// know of them.
+    fn closed(&self, id: AttemptId) -> bool {
         match &self.backend {
-            Backend::Local(_) => {}
+            Backend::Local(_) => true,
             Backend::Redis(remote) => remote.ledger.closed(id),
         }
     }

@@ -169,9 +169,9 @@ impl Ledger {
         self.shared.until(deadline, |book| book.is_done(tag, ticket)).await;
     }
 
-    /// These leases go on until they are `closed`.
-    pub fn opened(&self, id: AttemptId, admits: &Arc<[Admit]>) {
-        self.shared.leases().open(id, admits);
+    /// These leases go on until they are `closed`. `known` says whether the store may know of them.
+    pub fn opened(&self, id: AttemptId, admits: &Arc<[Admit]>, known: bool) {
+        self.shared.leases().open(id, admits, known);
     }
 
     /// There are leases of this tag that the store never had: they are registered as soon as it
@@ -205,8 +205,9 @@ impl Ledger {
     }
 
     /// These leases do not go on: they are settled or released by an entry that is posted next.
-    pub fn closed(&self, id: AttemptId) {
-        self.shared.leases().close(id);
+    /// Answers whether there is anything to release: whether the store may know of them.
+    pub fn closed(&self, id: AttemptId) -> bool {
+        self.shared.leases().close(id)
     }
 
     /// Sends all that is queued, at most until the time is over, and ends the thread. Answers how

@@ -186,7 +186,7 @@ impl Limiter {
         let alone = self.0.store.alone();
         let decided = alone.map_or(Err(Not::Closed(0)), |alone| alone.admit(admit));
         let denied = match decided {
-            Ok((aside, left)) => return Ok((Part::elsewhere(aside), left)),
+            Ok((aside, left)) => return Ok((Part::elsewhere(aside, silent), left)),
             Err(Not::Closed(charge)) => Denied::Unavailable { admit: place, charge },
             Err(Not::Refused(refusal)) => Denied::Refused { admit: place, refusal },
             Err(Not::StalePeriod(now_ms)) => Denied::StalePeriod { now_ms },

@@ -225,6 +225,9 @@ async fn storm(url: &str, charges: &[Charge], hurt: impl Fn(), heal: impl Fn()) 
         hurt();
         let opened = Instant::now() + Duration::from_millis(250);
         tokio::time::sleep(Duration::from_millis(1_000)).await;
+        // It grows with what is in flight, not with requests.
+        let queued = node.metric("flotilla_ledger_queued");
+        assert!(queued < 300.0, "{queued} of {}", count.get());
         heal();
         let (waits, stall) = (waits.take(), stall.take());
         let later = waits.iter().filter(|(start, _)| *start > opened).map(|(_, wait)| *wait);
