@@ -84,9 +84,10 @@ smoke: need-cargo need-curl ## Do as a newcomer does: start a node, run the READ
 	.ci/smoke target/debug/flotilla
 
 .PHONY: bench
-bench: need-cargo need-bench ## Measure one node beside nginx, in one run, into docs/benchmarks.md.
+bench: need-cargo need-bench need-redis ## Measure one node beside nginx, in one run, into docs/benchmarks.md.
 	$(CARGO) build --release --bin flotilla --example static_answer
 	benches/node.py --write docs/benchmarks.md
+	benches/limits.py --write docs/benchmarks.md
 
 .PHONY: fmt
 fmt: need-cargo ## Format the code.

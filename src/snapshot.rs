@@ -6,7 +6,7 @@
 mod limit;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -176,7 +176,13 @@ pub struct Key {
     /// The limits that may apply to its requests, in the document's order: those that are not
     /// narrowed to another key, tenant or tier. Limits of targets are with the targets.
     pub limits: Vec<Arc<Limit>>,
+    /// Where each of `limits` counts, tag and scope, as far as that is the same for all requests of
+    /// the key; found by its first request.
+    pub places: OnceLock<Places>,
 }
+
+/// Tags and scopes of limits; none where they differ from request to request.
+pub type Places = Box<[Option<(Arc<str>, Arc<str>)>]>;
 
 impl Snapshot {
     /// The pool that the requested model names: a route's first match, else the pool of that name.

@@ -8,7 +8,7 @@ mod limits;
 mod link;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use foldhash::fast::RandomState;
 
@@ -62,6 +62,7 @@ pub fn compile(
         upstream_models: None,
         expires: None,
         budget: None,
+        places: OnceLock::new(),
     };
     let of_targets = targets.values().flat_map(|target| &target.limits);
     let limits = limits.all.iter().chain(of_targets).cloned().collect();
@@ -187,6 +188,7 @@ impl Compiler<'_> {
                 upstream_models: globs(spec.upstream_models.as_deref()),
                 expires: spec.expires.map(|time| time.0.as_second()),
                 budget: spec.budget.as_ref().map(|spec| budget(&own, spec)),
+                places: OnceLock::new(),
             };
             if let Some(first) = keys.insert(hash, Arc::new(key)) {
                 let what = format!("the same key as `{}`", shown(&first.name));

@@ -19,6 +19,12 @@ impl KeyHash {
         let digest = digest::digest(&digest::SHA256, key);
         Self(digest.as_ref().try_into().expect("a SHA-256 digest has 32 bytes"))
     }
+
+    /// The digest itself.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 32] {
+        self.0
+    }
 }
 
 impl PartialEq for KeyHash {

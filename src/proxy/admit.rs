@@ -73,8 +73,8 @@ impl Exchange {
                 return Ok(None);
             }
             // A denial names a charge by its place.
-            let charged = admits.clone();
-            match self.worker.limiter.admit(admits).await {
+            let charged: Arc<[Admit]> = admits.into();
+            match self.worker.limiter.admit(Arc::clone(&charged)).await {
                 Ok(mut reservation) => {
                     account.stands(Quota::admitted(reservation.admits(), reservation.left()));
                     account.admitted(reservation.take_permits());

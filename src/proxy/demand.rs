@@ -6,6 +6,7 @@
 //! its own, one for each value that it is spread over. All that is decided together must stand on
 //! one Redis slot, and these are the units in which load spreads.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::domain::AttemptId;
 use crate::policy::limit::{
     Admit, Algorithm, Bill, Charge, Counts, Degraded, Holder, Metric, Row, Rule, place,
 };
-use crate::snapshot::{Budget, Dimension, Key, Limit, Target};
+use crate::snapshot::{Budget, Dimension, Key, Limit, Places, Target};
 
 /// Who asks for what, as limits see it.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +45,14 @@ pub(super) struct Try<'a> {
 /// All that an attempt asks for, tag by tag, the tenant's first. Empty where no limit applies.
 pub(super) fn admits(facts: &Facts<'_>, attempt: &Try<'_>, row: &Row) -> Vec<Admit> {
     let mut admits = Vec::new();
-    for limit in facts.key.limits.iter().chain(&attempt.target.limits) {
-        if let Some(asked) = ask(limit, facts, attempt) {
+    let places = facts.key.places.get_or_init(|| places(facts));
+    for (limit, place) in facts.key.limits.iter().zip(places) {
+        if let Some(asked) = ask(limit, place.as_ref(), facts, attempt) {
+            push(&mut admits, attempt.id, asked);
+        }
+    }
+    for limit in &attempt.target.limits {
+        if let Some(asked) = ask(limit, None, facts, attempt) {
             push(&mut admits, attempt.id, asked);
         }
     }
@@ -56,7 +63,7 @@ pub(super) fn admits(facts: &Facts<'_>, attempt: &Try<'_>, row: &Row) -> Vec<Adm
             [(tenant.budget.as_ref(), None), (facts.key.budget.as_ref(), Some(&facts.key.name))];
         for (budget, key) in budgets {
             let Some(budget) = budget else { continue };
-            let scope = budget_scope(key.map(|key| &**key));
+            let scope = budget_scope(key.map(|key| &**key)).into();
             let charge = spend(budget, cost, attempt.now_ms);
             push(&mut admits, attempt.id, Asked { tag: tag.clone(), scope, charge });
         }
@@ -97,16 +104,33 @@ fn keep_books(admits: &mut Vec<Admit>, facts: &Facts<'_>, attempt: &Try<'_>, row
     });
 }
 
+/// Where the limits of a key count, as far as that is the same for all of its requests.
+fn places(facts: &Facts<'_>) -> Places {
+    use Dimension::{Fleet, Key, Node, Tenant, Tier};
+    let fixed = |limit: &Limit| {
+        let narrow = limit.narrow.iter().map(|(dimension, _)| dimension);
+        narrow.chain(&limit.spread).all(|one| matches!(one, Fleet | Key | Node | Tenant | Tier))
+    };
+    let limits = facts.key.limits.iter();
+    limits.map(|limit| if fixed(limit) { place(limit, facts, None) } else { None }).collect()
+}
+
 /// One charge and where it goes.
 struct Asked {
     tag: Arc<str>,
-    scope: String,
+    scope: Arc<str>,
     charge: Charge,
 }
 
-/// What `limit` is asked for; none where it does not apply to this attempt.
-fn ask(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> Option<Asked> {
-    let applies = applies(limit, facts, Some(attempt.target));
+/// What `limit` is asked for; none where it does not apply to this attempt. `known` is where it
+/// counts, if that is known already.
+fn ask(
+    limit: &Limit,
+    known: Option<&(Arc<str>, Arc<str>)>,
+    facts: &Facts<'_>,
+    attempt: &Try<'_>,
+) -> Option<Asked> {
+    let applies = known.is_some() || applies(limit, facts, Some(attempt.target));
     let by_attempt = limit.counts_attempts();
     let counts_once = matches!(limit.metric, Metric::Requests | Metric::Concurrency) && !by_attempt;
     if !applies || counts_once && !attempt.first {
@@ -119,7 +143,8 @@ fn ask(limit: &Limit, facts: &Facts<'_>, attempt: &Try<'_>) -> Option<Asked> {
         Metric::OutputTokens => attempt.output_tokens,
         Metric::Cost => cost(attempt)?,
     };
-    let (tag, scope) = counts_in(limit, facts, Some(attempt.target));
+    let (tag, scope) =
+        known.cloned().unwrap_or_else(|| counts_in(limit, facts, Some(attempt.target)));
     let charge = Charge {
         scope: 0,
         rule: Rule { id: limit.id, algorithm: limit.algorithm, limit: limit.limit },
@@ -144,8 +169,7 @@ pub(super) fn place(
     facts: &Facts<'_>,
     target: Option<&Target>,
 ) -> Option<(Arc<str>, Arc<str>)> {
-    let (tag, scope) = counts_in(limit, facts, target);
-    applies(limit, facts, target).then(|| (tag, scope.into()))
+    applies(limit, facts, target).then(|| counts_in(limit, facts, target))
 }
 
 /// The scope of a budget: the tenant's, or that of one of its keys. It is apart from others, as it
@@ -155,7 +179,7 @@ pub(super) fn budget_scope(key: Option<&str>) -> String {
 }
 
 /// The tag and the scope that `limit` counts in.
-fn counts_in(limit: &Limit, facts: &Facts<'_>, target: Option<&Target>) -> (Arc<str>, String) {
+fn counts_in(limit: &Limit, facts: &Facts<'_>, target: Option<&Target>) -> (Arc<str>, Arc<str>) {
     let has = |dimension| limit.has(dimension);
     let values = |left_out: Option<Dimension>| {
         let mut text = String::new();
@@ -171,32 +195,39 @@ fn counts_in(limit: &Limit, facts: &Facts<'_>, target: Option<&Target>) -> (Arc<
         if text.is_empty() { "all".to_owned() } else { text }
     };
     if has(Dimension::Tenant) || has(Dimension::Key) || has(Dimension::User) {
-        (Arc::clone(&facts.key.tenant.tag), values(Some(Dimension::Tenant)))
+        (Arc::clone(&facts.key.tenant.tag), values(Some(Dimension::Tenant)).into())
     } else if has(Dimension::Target) {
-        (place::target(target.map_or("", |target| &target.name)), values(Some(Dimension::Target)))
+        (
+            place::target(target.map_or("", |target| &target.name)),
+            values(Some(Dimension::Target)).into(),
+        )
     } else {
         let together = limit.spread.iter().all(|dimension| *dimension == Dimension::Fleet);
         let value = (!together).then(|| values(None));
         let tag = place::own(limit.id, value.as_deref());
-        (tag, "all".to_owned())
+        (tag, "all".into())
     }
 }
 
 /// The value that a request has in this dimension. A request that names no user shares one counter
 /// with all others that do not: leaving it out must be no way around a limit.
-fn value_of(dimension: Dimension, facts: &Facts<'_>, target: Option<&Target>) -> Option<String> {
+fn value_of<'a>(
+    dimension: Dimension,
+    facts: &Facts<'a>,
+    target: Option<&'a Target>,
+) -> Option<Cow<'a, str>> {
     Some(match dimension {
-        Dimension::Key => facts.key.name.to_string(),
-        Dimension::Tenant => facts.key.tenant.name.to_string(),
-        Dimension::User => facts.user.unwrap_or_default().to_owned(),
-        Dimension::Tier => facts.key.tenant.tier.as_deref()?.to_owned(),
-        Dimension::Pool => facts.pool.to_owned(),
-        Dimension::Model => facts.model.to_owned(),
-        Dimension::Target => target?.name.to_string(),
-        Dimension::Provider => target?.provider.name.to_string(),
-        Dimension::Ip => facts.ip.to_canonical().to_string(),
-        Dimension::Fleet => "fleet".to_owned(),
-        Dimension::Node => facts.node.to_owned(),
+        Dimension::Key => (&*facts.key.name).into(),
+        Dimension::Tenant => (&*facts.key.tenant.name).into(),
+        Dimension::User => facts.user.unwrap_or_default().into(),
+        Dimension::Tier => facts.key.tenant.tier.as_deref()?.into(),
+        Dimension::Pool => facts.pool.into(),
+        Dimension::Model => facts.model.into(),
+        Dimension::Target => (&*target?.name).into(),
+        Dimension::Provider => (&*target?.provider.name).into(),
+        Dimension::Ip => facts.ip.to_canonical().to_string().into(),
+        Dimension::Fleet => "fleet".into(),
+        Dimension::Node => facts.node.into(),
     })
 }
 
@@ -230,8 +261,8 @@ fn push(admits: &mut Vec<Admit>, id: AttemptId, asked: Asked) {
         admits.len() - 1
     });
     let Some(admit) = admits.get_mut(at) else { return };
-    let at = admit.scopes.iter().position(|known| **known == *scope).unwrap_or_else(|| {
-        admit.scopes.push(scope.into());
+    let at = admit.scopes.iter().position(|known| *known == scope).unwrap_or_else(|| {
+        admit.scopes.push(scope);
         admit.scopes.len() - 1
     });
     charge.scope = u8::try_from(at).expect("config bounds the limits of one request");

@@ -5,7 +5,7 @@
 
 mod trial;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,8 +34,14 @@ pub(super) const OK: &str = "ok";
 /// That of one whose client left.
 const CLIENT_GONE: &str = "client_gone";
 
-/// What all attempts of a request used together; shared between its guards.
-type Totals = Rc<Cell<Usage>>;
+/// What the attempts of a request used; shared between its guards.
+#[derive(Debug, Default)]
+struct Tally {
+    /// All attempts together.
+    total: Cell<Usage>,
+    /// What the last attempt used, where no reservation takes it to the store.
+    last: RefCell<Option<(Row, Counts)>>,
+}
 
 /// The outcome of what was dropped before its end.
 fn dropped(shared: &Shared) -> &'static str {
@@ -62,7 +68,7 @@ pub(super) struct Account {
     attempts: u32,
     status: Status,
     outcome: Option<&'static str>,
-    totals: Totals,
+    tally: Rc<Tally>,
     span: Option<Box<RequestSpan>>,
     model: Arc<str>,
     /// Admissions asked for so far, refused ones included: each has an id of its own.
@@ -92,7 +98,7 @@ impl Account {
             attempts: 0,
             status: Status::default(),
             outcome: None,
-            totals: Totals::default(),
+            tally: Rc::default(),
             span: shared.traces.request(request.id, &request.headers),
             model: Arc::default(),
             admissions: 0,
@@ -213,12 +219,23 @@ impl Account {
 }
 
 impl Account {
-    /// Records the request itself in the row of its last attempt.
+    /// Records the request itself in the row of its last attempt, and what that one used.
     fn record(&self, outcome: &str) {
         let Some(target) = &self.target else { return };
         let is_error = !matches!(outcome, OK | CLIENT_GONE);
-        let counts = Counts { requests: 1, errors: i64::from(is_error), ..Counts::default() };
-        self.limiter.record(self.tenant_tag(), self.row(target), counts);
+        let mut counts = Counts { requests: 1, errors: i64::from(is_error), ..Counts::default() };
+        let record = |row, counts| self.limiter.record(self.tenant_tag(), row, counts);
+        match self.tally.last.take() {
+            Some((row, used)) if Arc::ptr_eq(&row.target, &target.name) => {
+                counts.add(&used);
+                record(row, counts);
+            }
+            Some((row, used)) => {
+                record(row, used);
+                record(self.row(target), counts);
+            }
+            None => record(self.row(target), counts),
+        }
     }
 }
 
@@ -230,7 +247,7 @@ impl Drop for Account {
         let outcome = self.outcome.unwrap_or_else(|| dropped(&self.shared));
         let status = self.status.get();
         self.shared.metrics.request(endpoint, pool, outcome, status, elapsed.as_secs_f64());
-        let usage = self.totals.get();
+        let usage = self.tally.total.get();
         self.record(outcome);
         tracing::info!(
             target: "flotilla::request",
@@ -336,7 +353,7 @@ mod tests {
             tap.feed(bytes::Bytes::from_static(&[b'x'; 20]));
             trial.tap = Some(tap);
             drop(trial);
-            let used = account.totals.get();
+            let used = account.tally.total.get();
             assert_eq!((used.input_tokens, used.output_tokens), tokens, "{endpoint:?}");
             assert!(used.estimated);
         }

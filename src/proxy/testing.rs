@@ -1,7 +1,7 @@
 //! Small snapshots for the unit tests of the phases.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::domain::{Glob, KeyHash};
 use crate::policy::balance::Strategy;
@@ -30,6 +30,7 @@ pub(super) fn key(name: &str, models: Option<Vec<Glob>>) -> Arc<Key> {
         expires: None,
         budget: None,
         limits: Vec::new(),
+        places: OnceLock::new(),
     })
 }
 
@@ -43,6 +44,7 @@ pub(super) fn key_of(tenant: Arc<Tenant>) -> Arc<Key> {
         expires: None,
         budget: None,
         limits: Vec::new(),
+        places: OnceLock::new(),
     })
 }
 
@@ -124,6 +126,7 @@ pub(super) fn snapshot_with_keys(keys: &[(&str, &str, Option<i64>)]) -> Snapshot
             expires: *expires,
             budget: None,
             limits: Vec::new(),
+            places: OnceLock::new(),
         };
         snapshot.keys_required = true;
         snapshot.keys.insert(KeyHash::of(presented.as_bytes()), Arc::new(key));

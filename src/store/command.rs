@@ -8,7 +8,10 @@ pub(crate) mod renew;
 pub(crate) mod settle;
 pub(crate) mod standing;
 
+use std::sync::Arc;
+
 use redis::Value;
+use smallvec::SmallVec;
 
 use super::fault::Error;
 use super::keys::TagKeys;
@@ -103,16 +106,16 @@ impl Reply {
 /// Which scopes and permits of a tag a call touches, and where it finds them.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
-    scopes: Vec<(String, u64)>,
-    permits: Vec<String>,
+    /// With how long each is wanted.
+    scopes: SmallVec<[(Arc<str>, u64); 4]>,
+    permits: SmallVec<[(LimitId, Arc<str>); 2]>,
 }
 
 impl Touched {
-    /// Packs one charge, and notes what it touches. `keys` and `scope` are its own.
+    /// Packs one charge, and notes what it touches; `scope` is its own.
     pub(crate) fn pack(
         &mut self,
-        keys: &TagKeys,
-        scope: &str,
+        scope: &Arc<str>,
         charge: &Charge,
         to: &mut Vec<u8>,
     ) -> Result<(), Error> {
@@ -138,10 +141,10 @@ impl Touched {
             Algorithm::Budget { start_ms, end_ms } => {
                 (3, start_ms, end_ms, end_ms.saturating_sub(start_ms))
             }
-            Algorithm::Permits => (4, self.permits(keys.permits(rule.id, scope))?, 0, 0),
+            Algorithm::Permits => (4, self.permits(rule.id, scope)?, 0, 0),
         };
         // Permits have keys of their own; their scope's blob is not touched.
-        let scope = if kind == 4 { 0 } else { self.scope(keys.scope(scope), ttl_ms)? };
+        let scope = if kind == 4 { 0 } else { self.scope(scope, ttl_ms)? };
         to.extend_from_slice(&rule.id.0);
         to.extend_from_slice(&scope.to_le_bytes());
         to.extend_from_slice(&[kind, flags(charge)]);
@@ -152,14 +155,14 @@ impl Touched {
     }
 
     /// The keys: scopes first, then permits.
-    pub(crate) fn append_keys(&self, keys: &mut Vec<String>) {
-        self.append_scope_keys(keys);
-        keys.extend(self.permits.iter().cloned());
+    pub(crate) fn append_keys(&self, of: &TagKeys, keys: &mut Vec<String>) {
+        self.append_scope_keys(of, keys);
+        keys.extend(self.permits.iter().map(|(limit, scope)| of.permits(*limit, scope)));
     }
 
     /// The keys of the scopes alone.
-    pub(crate) fn append_scope_keys(&self, keys: &mut Vec<String>) {
-        keys.extend(self.scopes.iter().map(|(key, _)| key.clone()));
+    pub(crate) fn append_scope_keys(&self, of: &TagKeys, keys: &mut Vec<String>) {
+        keys.extend(self.scopes.iter().map(|(scope, _)| of.scope(scope)));
     }
 
     /// How long each scope is wanted.
@@ -175,12 +178,12 @@ impl Touched {
         count(self.permits.len())
     }
 
-    fn scope(&mut self, key: String, window_ms: u64) -> Result<u16, Error> {
+    fn scope(&mut self, scope: &Arc<str>, window_ms: u64) -> Result<u16, Error> {
         let ttl_ms = window_ms.saturating_add(TTL_SLACK_MS).min(NUMBERS);
-        let at = match self.scopes.iter().position(|(known, _)| *known == key) {
+        let at = match self.scopes.iter().position(|(known, _)| known == scope) {
             Some(at) => at,
             None => {
-                self.scopes.push((key, 0));
+                self.scopes.push((Arc::clone(scope), 0));
                 self.scopes.len() - 1
             }
         };
@@ -189,10 +192,11 @@ impl Touched {
         u16::try_from(at).map_err(|_| Error::Number)
     }
 
-    fn permits(&mut self, key: String) -> Result<u64, Error> {
-        let at = self.permits.iter().position(|known| *known == key);
+    fn permits(&mut self, limit: LimitId, scope: &Arc<str>) -> Result<u64, Error> {
+        let mut known = self.permits.iter();
+        let at = known.position(|(known, owner)| *known == limit && owner == scope);
         let at = at.unwrap_or_else(|| {
-            self.permits.push(key);
+            self.permits.push((limit, Arc::clone(scope)));
             self.permits.len() - 1
         });
         u16::try_from(at).map(u64::from).map_err(|_| Error::Number)

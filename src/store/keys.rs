@@ -60,12 +60,12 @@ pub(crate) fn incarnation_text(incarnation: u64) -> String {
 impl TagKeys {
     /// The states of one scope's limits.
     pub(crate) fn scope(&self, scope: &str) -> String {
-        self.noun(&format!("scope:{}", escaped(scope)))
+        self.key(&["scope:", scope])
     }
 
     /// The permits of one limit in one scope.
     pub(crate) fn permits(&self, limit: LimitId, scope: &str) -> String {
-        self.noun(&format!("permits:{}:{}", escaped_bytes(&limit.0), escaped(scope)))
+        self.key(&["permits:", limit.as_str(), ":", scope])
     }
 
     /// The members by the end of their leases.
@@ -101,24 +101,38 @@ impl TagKeys {
     fn noun(&self, rest: &str) -> String {
         [&self.start, rest].concat()
     }
+
+    /// A key of parts, some of which hold names.
+    fn key(&self, parts: &[&str]) -> String {
+        let len = self.start.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut key = String::with_capacity(len);
+        key.push_str(&self.start);
+        parts.iter().for_each(|part| escape(part, &mut key));
+        key
+    }
 }
 
 fn escaped(text: &str) -> String {
-    escaped_bytes(text.as_bytes())
+    let mut escaped = String::with_capacity(text.len());
+    escape(text, &mut escaped);
+    escaped
 }
 
 /// Everything but letters, digits and what joins the parts of a name, percent-encoded: a brace
 /// would move the tag. No two texts become the same.
-fn escaped_bytes(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        if byte.is_ascii_alphanumeric() || b"._-:=,".contains(byte) {
-            text.push(char::from(*byte));
+fn escape(text: &str, to: &mut String) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-:=,".contains(&byte);
+    if text.bytes().all(is_plain) {
+        to.push_str(text);
+        return;
+    }
+    for byte in text.bytes() {
+        if is_plain(byte) {
+            to.push(char::from(byte));
         } else {
-            write!(text, "%{byte:02X}").expect("a string takes all that is written");
+            write!(to, "%{byte:02X}").expect("a string takes all that is written");
         }
     }
-    text
 }
 
 #[cfg(test)]

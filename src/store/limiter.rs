@@ -84,16 +84,16 @@ impl Limiter {
     ///
     /// # Cancellation
     /// What was taken when the future is dropped is given back.
-    pub async fn admit(&self, admits: Vec<Admit>) -> Result<Reservation, Denied> {
+    pub async fn admit(&self, admits: impl Into<Arc<[Admit]>>) -> Result<Reservation, Denied> {
+        let mut admits: Arc<[Admit]> = admits.into();
         if let Some(denied) = self.0.known(&admits) {
             return Err(denied);
         }
-        let mut admits = admits;
-        for admit in &mut admits {
-            // What is asked while no answer may come has to be taken back then, so it is a member.
-            admit.member |= !self.0.link.is_up(&admit.tag);
+        // What is asked while no answer may come has to be taken back then, so it is a member.
+        let doubtful = |admit: &Admit| !admit.member && !self.0.link.is_up(&admit.tag);
+        if admits.iter().any(doubtful) {
+            admits = admits.iter().map(|admit| Admit { member: true, ..admit.clone() }).collect();
         }
-        let admits: Arc<[Admit]> = admits.into();
         let asking = Asking { inner: &self.0, admits: Some(Arc::clone(&admits)) };
         let verdicts: SmallVec<[Result<Verdict, Silent>; 2]> = match &*admits {
             [one] => SmallVec::from_iter([self.0.ask(one).await]),

@@ -58,7 +58,7 @@ async fn usage_is_what_the_providers_told_summed_up_as_asked_for() {
     let row = |key: &str, model: &str| {
         let rows = body["rows"].as_array().expect("rows").iter();
         let mut found = rows.filter(|row| row["key"] == key && row["model"] == model);
-        found.next().unwrap_or_else(|| panic!("{key} {model} in {body}")).clone()
+        found.next().expect("a row of this key and model").clone()
     };
     let one = row("one", "p");
     assert_eq!((&one["tenant"], &one["requests"]), (&"acme".into(), &2.into()));
@@ -84,7 +84,7 @@ async fn limits_tell_how_they_stand_for_a_key() {
     assert_eq!(status, 200, "{body}");
     let limit = |name: &str| {
         let mut all = body["limits"].as_array().expect("limits").iter();
-        all.find(|limit| limit["name"] == name).unwrap_or_else(|| panic!("{name} in {body}"))
+        all.find(|limit| limit["name"] == name).expect("a limit of this name")
     };
     assert_eq!((&limit("rpm")["used"], &limit("rpm")["left"]), (&3.into(), &1.into()));
     assert_eq!(limit("each")["used"], 3);

@@ -34,8 +34,8 @@ fn admitted(responses: &[Response]) -> usize {
 }
 
 fn number(response: &Response, header: &str) -> u64 {
-    let value = response.header(header);
-    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{header}: {value:?}"))
+    let value = response.header(header).and_then(|value| value.parse().ok());
+    value.expect(header)
 }
 
 // T1, the part of one node.

@@ -51,8 +51,10 @@ pub fn name(text: &str) -> String {
 /// A value that a client chose as part of a key.
 #[must_use]
 pub fn hashed(value: &str) -> String {
-    let hash = KeyHash::of(value.as_bytes()).to_string();
-    hash.trim_start_matches("sha256:").chars().take(DIGITS).collect()
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let hash = KeyHash::of(value.as_bytes()).to_bytes();
+    let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]).take(DIGITS);
+    digits.map(|digit| char::from(HEX[usize::from(digit)])).collect()
 }
 
 #[cfg(test)]

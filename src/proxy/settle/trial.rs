@@ -1,11 +1,12 @@
 //! The guard of one attempt: what it used is settled when it is dropped, whatever ended it.
 
+use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use actix_http::header::HeaderMap;
 
-use super::{Account, OK, Totals, dropped, milliseconds};
+use super::{Account, OK, Tally, dropped, milliseconds};
 use crate::domain::{Headers, RequestId, Usage};
 use crate::policy::estimate::{self, Ask};
 use crate::policy::limit::{Counts, Row};
@@ -31,7 +32,7 @@ pub(in crate::proxy) struct Trial {
     pub(in crate::proxy) tap: Option<Tap>,
     outcome: Option<&'static str>,
     charged: bool,
-    totals: Totals,
+    tally: Rc<Tally>,
     span: Option<Box<AttemptSpan>>,
     /// Whose usage it is.
     tenant: Arc<str>,
@@ -102,7 +103,7 @@ impl Trial {
             tap: None,
             outcome: None,
             charged: true,
-            totals: Totals::clone(&account.totals),
+            tally: Rc::clone(&account.tally),
             span: account.span.as_ref().map(|span| span.attempt(account.attempts)),
             tenant: account.tenant_tag(),
             row,
@@ -173,7 +174,14 @@ impl Trial {
         };
         match self.reservation.take() {
             Some(reservation) => reservation.settle(used, Some((self.row.clone(), counts))),
-            None => self.limiter.record(Arc::clone(&self.tenant), self.row.clone(), counts),
+            // It goes to the store with the request itself, unless another attempt follows.
+            None => {
+                if let Some((row, counts)) =
+                    self.tally.last.replace(Some((self.row.clone(), counts)))
+                {
+                    self.limiter.record(Arc::clone(&self.tenant), row, counts);
+                }
+            }
         }
     }
 
@@ -239,8 +247,8 @@ impl Drop for Trial {
                 "attempt failed"
             );
         }
-        let before = self.totals.get();
-        self.totals.set(Usage {
+        let before = self.tally.total.get();
+        self.tally.total.set(Usage {
             input_tokens: before.input_tokens.saturating_add(usage.input_tokens),
             output_tokens: before.output_tokens.saturating_add(usage.output_tokens),
             cached_tokens: before.cached_tokens.saturating_add(usage.cached_tokens),

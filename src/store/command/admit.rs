@@ -10,9 +10,9 @@ const CHARGES: usize = 255;
 
 /// An admission whose leases end at `lease_end_ms`.
 pub(crate) fn pack(keys: &TagKeys, admit: &Admit, lease_end_ms: u64) -> Result<Call, Error> {
-    let (touched, charges) = packed(keys, &admit.scopes, &admit.charges)?;
+    let (touched, charges) = packed(&admit.scopes, &admit.charges)?;
     let mut names = vec![keys.open(), keys.held(), keys.seen()];
-    touched.append_keys(&mut names);
+    touched.append_keys(keys, &mut names);
     let note = if admit.member { held::note(admit) } else { Vec::new() };
     let mut args = vec![
         head(u8::from(admit.member), &touched, admit.charges.len()),
@@ -27,20 +27,16 @@ pub(crate) fn pack(keys: &TagKeys, admit: &Admit, lease_end_ms: u64) -> Result<C
 
 /// More for a member.
 pub(crate) fn pack_top_up(keys: &TagKeys, more: &TopUp) -> Result<Call, Error> {
-    let (touched, charges) = packed(keys, &more.scopes, &more.charges)?;
+    let (touched, charges) = packed(&more.scopes, &more.charges)?;
     let mut names = vec![keys.held()];
-    touched.append_scope_keys(&mut names);
+    touched.append_scope_keys(keys, &mut names);
     let mut args =
         vec![head(more.step, &touched, more.charges.len()), more.id.to_bytes().to_vec(), charges];
     touched.append_ttls(&mut args);
     Ok(Call { script: Name::TopUp, keys: names, args })
 }
 
-fn packed(
-    keys: &TagKeys,
-    scopes: &[std::sync::Arc<str>],
-    charges: &[Charge],
-) -> Result<(Touched, Vec<u8>), Error> {
+fn packed(scopes: &[std::sync::Arc<str>], charges: &[Charge]) -> Result<(Touched, Vec<u8>), Error> {
     if charges.len() > CHARGES {
         return Err(Error::Number);
     }
@@ -48,7 +44,7 @@ fn packed(
     let mut packed = Vec::with_capacity(charges.len() * 36);
     for charge in charges {
         let scope = scopes.get(usize::from(charge.scope)).ok_or(Error::Number)?;
-        touched.pack(keys, scope, charge, &mut packed)?;
+        touched.pack(scope, charge, &mut packed)?;
     }
     Ok((touched, packed))
 }

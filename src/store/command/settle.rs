@@ -32,7 +32,7 @@ pub(crate) fn pack(
     more_hours: &[u64],
 ) -> Result<Call, Error> {
     let mut touched = Touched::default();
-    let settles = settles(keys, batch, &mut touched)?;
+    let settles = settles(batch, &mut touched)?;
     // The present hour comes first: what lost nodes used is recorded there.
     let mut hours = vec![now_ms / HOUR_MS];
     for hour in batch.usage.iter().map(|(hour, ..)| *hour).chain(more_hours.iter().copied()) {
@@ -50,7 +50,7 @@ pub(crate) fn pack(
         keys.lost(today.saturating_sub(1)),
     ];
     names.extend(hours.iter().map(|hour| keys.usage(*hour)));
-    touched.append_keys(&mut names);
+    touched.append_keys(keys, &mut names);
     let mut head = vec![0; DEADLINE_BYTES];
     put_number(&mut head, batch.number)?;
     let short = |len: usize| u16::try_from(len).map_err(|_| Error::Number);
@@ -74,7 +74,7 @@ pub(crate) fn pack(
     Ok(Call { script: Name::Settle, keys: names, args })
 }
 
-fn settles(keys: &TagKeys, batch: &Batch, touched: &mut Touched) -> Result<Vec<u8>, Error> {
+fn settles(batch: &Batch, touched: &mut Touched) -> Result<Vec<u8>, Error> {
     let mut packed = Vec::new();
     for settle in &batch.settles {
         packed.extend_from_slice(&settle.id.to_bytes());
@@ -86,7 +86,7 @@ fn settles(keys: &TagKeys, batch: &Batch, touched: &mut Touched) -> Result<Vec<u
         packed.push(u8::try_from(settle.charges.len()).map_err(|_| Error::Number)?);
         for charge in &settle.charges {
             let scope = settle.scopes.get(usize::from(charge.scope)).ok_or(Error::Number)?;
-            touched.pack(keys, scope, charge, &mut packed)?;
+            touched.pack(scope, charge, &mut packed)?;
         }
     }
     Ok(packed)

@@ -22,10 +22,10 @@ pub(crate) fn pack(keys: &TagKeys, asked: &[(Arc<str>, Rule)]) -> Result<Call, E
             degraded: Degraded::LocalShare,
             hard: false,
         };
-        touched.pack(keys, scope, &charge, &mut packed)?;
+        touched.pack(scope, &charge, &mut packed)?;
     }
     let mut names = Vec::new();
-    touched.append_keys(&mut names);
+    touched.append_keys(keys, &mut names);
     let mut head = touched.scope_count().to_le_bytes().to_vec();
     head.extend_from_slice(&u16::try_from(asked.len()).unwrap_or(u16::MAX).to_le_bytes());
     Ok(Call { script: Name::Standing, keys: names, args: vec![head, packed] })

@@ -42,6 +42,7 @@ impl Admin {
             expires: None,
             budget: None,
             limits: Vec::new(),
+            places: std::sync::OnceLock::new(),
         };
         let snapshot = Snapshot {
             revision: 7,

@@ -61,8 +61,12 @@ impl Usage {
 
     fn row(&mut self, hour: u64, row: &Row, room: usize) -> &mut Counts {
         let rows = self.hours.entry(hour).or_default();
+        // Nearly always: the row is there, and is found without a copy of its names.
+        if rows.contains_key(row) {
+            return rows.get_mut(row).expect("it was just seen");
+        }
         let full = room == 0 || rows.len() >= MAX_ROWS_OF_HOUR;
-        let place = if full && !rows.contains_key(row) { Row::other() } else { row.clone() };
+        let place = if full { Row::other() } else { row.clone() };
         if !rows.contains_key(&place) {
             self.rows += 1;
         }
