@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use self::redis::Redis;
 use crate::domain::AttemptId;
-use crate::policy::limit::share::{self, Bound, Fleet, Share};
+use crate::policy::limit::share::{self, Bound, Share};
 use crate::policy::limit::{Admit, Counts, Degraded, Row, Rule, Standing};
 use crate::telemetry::StoreMetrics;
 use degraded::Alone;
@@ -131,18 +131,9 @@ impl Store {
         let link = move || theirs.open();
         let ledger = Ledger::start(terms, metrics.clone(), link).map_err(StoreError::Thread)?;
         let clock = Clock::real();
-        let alone = Alone::new(clock.clone(), metrics.clone());
+        let alone = Alone::new(clock.clone(), metrics.clone(), config.membership.clone());
         let remote = Remote { config, clock, ledger, alone };
         Ok(Arc::new(Self { backend: Backend::Redis(Box::new(remote)), metrics }))
-    }
-
-    /// How many nodes are live, this one included, and its rank among them, from 0: by these it
-    /// finds its share of a limit while the store does not answer. Until it is told, which is until
-    /// it has reached the store, a node counts itself as the only one.
-    pub fn fleet(&self, live: u32, rank: u32) {
-        if let Backend::Redis(remote) = &self.backend {
-            remote.alone.set_fleet(Fleet { live: live.max(1), rank });
-        }
     }
 
     /// How many nodes were live when the store was last reached, this one included.
@@ -233,19 +224,21 @@ impl Store {
         }
     }
 
-    /// Leases of these admits are held from now on, under this id.
-    fn opened(&self, id: AttemptId, admits: &Arc<[Admit]>) {
+    /// Leases of these admits are held from now on, under this id. `known` says whether the store
+    /// may know of them.
+    fn opened(&self, id: AttemptId, admits: &Arc<[Admit]>, known: bool) {
         match &self.backend {
             // They last as long as this process does.
             Backend::Local(_) => {}
-            Backend::Redis(remote) => remote.ledger.opened(id, admits),
+            Backend::Redis(remote) => remote.ledger.opened(id, admits, known),
         }
     }
 
-    /// They are held no longer: what is posted next gives them back.
-    fn closed(&self, id: AttemptId) {
+    /// They are held no longer: what is posted next gives them back. Answers whether the store may
+    /// know of them.
+    fn closed(&self, id: AttemptId) -> bool {
         match &self.backend {
-            Backend::Local(_) => {}
+            Backend::Local(_) => true,
             Backend::Redis(remote) => remote.ledger.closed(id),
         }
     }
@@ -267,12 +260,6 @@ impl Store {
             Backend::Local(_) => None,
             Backend::Redis(remote) => remote.config.membership.as_ref(),
         }
-    }
-
-    /// Living nodes as last known, this one included: at least 1.
-    #[must_use]
-    pub fn live_nodes(&self) -> u32 {
-        self.membership().map_or(1, |membership| membership.live())
     }
 
     /// A way to Redis for what keeps this node in its fleet, made where it is used; none without a

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use super::clock::Clock;
 use super::ledger::Entry;
 use super::local::Local;
+use super::membership::Membership;
 use crate::domain::AttemptId;
 use crate::policy::limit::share::{self, Fleet, Share};
 use crate::policy::limit::{
@@ -34,8 +35,8 @@ const LIMITS: &str = "limits";
 pub(super) struct Alone {
     pub(super) twin: Local,
     clock: Clock,
-    /// Live nodes and rank, in one word.
-    fleet: AtomicU64,
+    /// How many nodes live, as a node knows it that ticks.
+    membership: Option<Arc<Membership>>,
     /// When the store last gave no verdict; 0 while all is well.
     silent_at: AtomicU64,
     metrics: StoreMetrics,
@@ -64,21 +65,20 @@ pub(super) enum Not {
 }
 
 impl Alone {
-    pub(super) fn new(clock: Clock, metrics: StoreMetrics) -> Self {
+    pub(super) fn new(
+        clock: Clock,
+        metrics: StoreMetrics,
+        membership: Option<Arc<Membership>>,
+    ) -> Self {
         let twin = Local::new(clock.clone(), None, metrics.clone());
-        let fleet = AtomicU64::new(packed(Fleet::default()));
-        Self { twin, clock, fleet, silent_at: AtomicU64::new(0), metrics }
+        Self { twin, clock, membership, silent_at: AtomicU64::new(0), metrics }
     }
 
-    pub(super) fn set_fleet(&self, fleet: Fleet) {
-        self.fleet.store(packed(fleet), Ordering::Relaxed);
-    }
-
+    /// How many nodes were live when the store was last reached, this one included, and its rank
+    /// among them. Until then a node counts itself as the only one.
     pub(super) fn fleet(&self) -> Fleet {
-        let packed = self.fleet.load(Ordering::Relaxed);
-        let [live, rank] = [packed >> 32, packed & u64::from(u32::MAX)];
-        let word = |part| u32::try_from(part).unwrap_or(u32::MAX);
-        Fleet { live: word(live), rank: word(rank) }
+        let known = self.membership.as_ref();
+        known.map_or_else(Fleet::default, |known| Fleet { live: known.live(), rank: known.rank() })
     }
 
     /// Decides an admission by the rules of its limits. Answers what the twin holds of it, if
@@ -292,8 +292,4 @@ impl Aside {
         let wait_ms = refusal.wait_ms.or(waits.then_some(SHARE_WAIT_MS));
         Refusal { charge, wait_ms, left: refusal.left }
     }
-}
-
-fn packed(fleet: Fleet) -> u64 {
-    u64::from(fleet.live) << 32 | u64::from(fleet.rank)
 }

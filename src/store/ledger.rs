@@ -169,9 +169,9 @@ impl Ledger {
         self.shared.until(deadline, |book| book.is_done(tag, ticket)).await;
     }
 
-    /// These leases go on until they are `closed`.
-    pub fn opened(&self, id: AttemptId, admits: &Arc<[Admit]>) {
-        self.shared.leases().open(id, admits);
+    /// These leases go on until they are `closed`. `known` says whether the store may know of them.
+    pub fn opened(&self, id: AttemptId, admits: &Arc<[Admit]>, known: bool) {
+        self.shared.leases().open(id, admits, known);
     }
 
     /// There are leases of this tag that the store never had: they are registered as soon as it
@@ -179,11 +179,13 @@ impl Ledger {
     pub fn unregistered(&self, tag: &Arc<str>) {
         let now = self.shared.now();
         let mut gate = self.shared.gate();
-        let new = gate.unregistered(tag, now);
+        let wanted = gate.unregistered(tag, now);
         self.shared.guarded.store(true, Ordering::Release);
-        if new {
+        if wanted.hold {
             // Under the lock of the gate: the thread may be done with the tag a moment later.
             self.shared.book().hold(tag);
+        }
+        if wanted.new {
             self.shared.wake.notify_one();
         }
     }
@@ -203,8 +205,9 @@ impl Ledger {
     }
 
     /// These leases do not go on: they are settled or released by an entry that is posted next.
-    pub fn closed(&self, id: AttemptId) {
-        self.shared.leases().close(id);
+    /// Answers whether there is anything to release: whether the store may know of them.
+    pub fn closed(&self, id: AttemptId) -> bool {
+        self.shared.leases().close(id)
     }
 
     /// Sends all that is queued, at most until the time is over, and ends the thread. Answers how
@@ -334,7 +337,12 @@ impl Shared {
                 }
                 continue;
             }
-            self.gate().expect(&tag, renewals.len());
+            {
+                let mut gate = self.gate();
+                if gate.expect(&tag, renewals.len()) {
+                    self.book().hold(&tag);
+                }
+            }
             let told = |(tag, leases)| Job::Renew(Why::Untold, tag, leases);
             jobs.extend(renewals.into_iter().map(told));
         }
@@ -356,10 +364,10 @@ impl Shared {
             let ttl = u64::try_from(self.config.lease_ttl.as_millis()).unwrap_or(u64::MAX >> 1);
             // What was renewed a third of a lease ago ends when the other two are over.
             let lapse = now.saturating_add(ttl - ttl / 3);
-            let new = !answered && self.gate().not_renewed(tag, now, lapse);
+            let kept = !answered && self.gate().not_renewed(tag, now, lapse).hold;
             self.guarded.fetch_or(!answered, Ordering::AcqRel);
-            // A tag that is new at the gate is held for as long as it stands there.
-            if !new {
+            // What held it until now may hold it on the gate's behalf.
+            if !kept {
                 self.book().let_go(tag);
             }
             return;

@@ -89,10 +89,10 @@ impl Limiter {
         if let Some(denied) = self.0.known(&admits) {
             return Err(denied);
         }
-        let in_doubt = |admit: &Admit| !admit.member && !self.0.link.is_up(&admit.tag);
-        if admits.iter().any(in_doubt) {
-            // What is asked while no answer may come has to be taken back then, so it is a member.
-            Arc::make_mut(&mut admits).iter_mut().for_each(|admit| admit.member = true);
+        // What is asked while no answer may come has to be taken back then, so it is a member.
+        let doubtful = |admit: &Admit| !admit.member && !self.0.link.is_up(&admit.tag);
+        if admits.iter().any(doubtful) {
+            admits = admits.iter().map(|admit| Admit { member: true, ..admit.clone() }).collect();
         }
         let asking = Asking { inner: &self.0, admits: Some(Arc::clone(&admits)) };
         let verdicts: SmallVec<[Result<Verdict, Silent>; 2]> = match &*admits {
@@ -186,7 +186,7 @@ impl Limiter {
         let alone = self.0.store.alone();
         let decided = alone.map_or(Err(Not::Closed(0)), |alone| alone.admit(admit));
         let denied = match decided {
-            Ok((aside, left)) => return Ok((Part::elsewhere(aside), left)),
+            Ok((aside, left)) => return Ok((Part::elsewhere(aside, silent), left)),
             Err(Not::Closed(charge)) => Denied::Unavailable { admit: place, charge },
             Err(Not::Refused(refusal)) => Denied::Refused { admit: place, refusal },
             Err(Not::StalePeriod(now_ms)) => Denied::StalePeriod { now_ms },

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::degraded::{Alone, Aside};
 use super::ledger::{Entry, Haste};
 use super::limiter::Inner;
-use super::link::{Away, Commands};
+use super::link::{Away, Commands, Silent};
 use super::{HOUR_MS, Store};
 use crate::domain::AttemptId;
 use crate::policy::limit::{
@@ -72,6 +72,8 @@ pub(super) struct Part {
     steps: u8,
     /// What was topped up in the node's own twin, though the tag itself has admitted it.
     beside: Used,
+    /// Whether the tag knows nothing of it, and never will.
+    unasked: bool,
     /// What of it is held in the node's own twin, because the tag did not answer.
     aside: Option<Box<Aside>>,
 }
@@ -130,7 +132,7 @@ impl Reservation {
         let holds = admits.iter().any(|admit| admit.charges.iter().any(is_of_request));
         let permits = holds.then(|| Permits::new(&inner.store, &admits, &parts));
         if let Some(admit) = admits.first() {
-            inner.store.opened(admit.id, &admits);
+            inner.store.opened(admit.id, &admits, parts.iter().any(|part| !part.unasked));
             inner.store.metrics.opened();
         }
         for (admit, part) in admits.iter().zip(&parts) {
@@ -218,10 +220,8 @@ impl Reservation {
             return;
         }
         let parts = std::mem::take(&mut self.parts);
-        if let Some(admit) = self.admits.first() {
-            self.inner.store.closed(admit.id);
-        }
-        settle(&self.inner.store, &self.admits, &parts, truth, usage);
+        let known = self.admits.first().is_none_or(|admit| self.inner.store.closed(admit.id));
+        settle(&self.inner.store, &self.admits, &parts, truth, usage, known);
         self.inner.store.metrics.closed();
     }
 }
@@ -237,7 +237,7 @@ impl Drop for Reservation {
 impl Permits {
     fn new(store: &Arc<Store>, admits: &Arc<[Admit]>, parts: &[Part]) -> Self {
         if let Some(admit) = admits.first() {
-            store.opened(of_request(admit), admits);
+            store.opened(of_request(admit), admits, parts.iter().any(|part| !part.unasked));
         }
         let asides = parts.iter().filter_map(|part| part.aside.as_ref());
         let asides = asides.map(|aside| aside.admit.clone());
@@ -248,9 +248,7 @@ impl Permits {
 
 impl Drop for Permits {
     fn drop(&mut self) {
-        if let Some(admit) = self.admits.first() {
-            self.store.closed(of_request(admit));
-        }
+        let known = self.admits.first().is_none_or(|admit| self.store.closed(of_request(admit)));
         for (alone, admit) in self
             .store
             .alone()
@@ -259,7 +257,9 @@ impl Drop for Permits {
         {
             alone.release(admit, of_request(admit), is_of_request);
         }
-        for admit in self.admits.iter().filter(|admit| admit.charges.iter().any(is_of_request)) {
+        // What the store never heard of need not be released there.
+        let admits = self.admits.iter().filter(|_| known);
+        for admit in admits.filter(|admit| admit.charges.iter().any(is_of_request)) {
             let released = |charge: &Charge| Charge { amount: 0, ..*charge };
             let charges = admit.charges.iter().filter(|charge| is_of_request(charge));
             let settle = Settle {
@@ -284,8 +284,9 @@ impl Part {
     }
 
     /// Taken without the tag, and this much of it from the node's own twin.
-    pub(super) fn elsewhere(aside: Option<Aside>) -> Self {
-        Self { aside: aside.map(Box::new), ..Self::held(Origin::Elsewhere) }
+    pub(super) fn elsewhere(aside: Option<Aside>, silent: Silent) -> Self {
+        let unasked = silent == Silent::Unasked;
+        Self { unasked, aside: aside.map(Box::new), ..Self::held(Origin::Elsewhere) }
     }
 
     /// Nothing was taken.
@@ -299,7 +300,14 @@ impl Part {
     }
 
     fn of(state: Held) -> Self {
-        Self { state, topped: Used::default(), steps: 0, beside: Used::default(), aside: None }
+        Self {
+            state,
+            topped: Used::default(),
+            steps: 0,
+            beside: Used::default(),
+            unasked: false,
+            aside: None,
+        }
     }
 
     /// Whether it is surely taken.
@@ -373,13 +381,16 @@ pub(super) fn cancel(store: &Store, admits: &[Admit], parts: &[Part]) {
     for (admit, part) in admits.iter().zip(parts) {
         let (origin, haste) = match part.state {
             Held::Nothing => continue,
+            // What may be taken there all the same is taken back as unknown.
+            Held::All(Origin::Elsewhere) => {
+                if let Some((alone, aside)) = store.alone().zip(part.aside.as_ref()) {
+                    alone.settle(aside, |_| 0);
+                }
+                continue;
+            }
             Held::All(origin) => (origin, Haste::Release),
             Held::Unknown => (Origin::Member, Haste::GivenUp),
         };
-        if let Some((alone, aside)) = store.alone().zip(part.aside.as_ref()) {
-            alone.settle(aside, |_| 0);
-            alone.release(&aside.admit, of_request(admit), is_of_request);
-        }
         let charges = admit.charges.iter().map(|charge| Charge { amount: 0, ..*charge });
         let settle = Settle {
             id: admit.id,
@@ -398,12 +409,13 @@ fn settle(
     parts: &[Part],
     truth: Truth,
     mut usage: Option<(Row, Counts)>,
+    known: bool,
 ) {
     let billed = admits.iter().position(|admit| admit.bill.is_some()).unwrap_or(0);
     for (place, (admit, part)) in admits.iter().zip(parts).enumerate() {
         let usage = if place == billed { usage.take() } else { None };
         let usage = usage.map(|(row, counts)| (store.now_ms() / HOUR_MS, row, counts));
-        let settle = truth.of(admit, part);
+        let mut settle = truth.of(admit, part);
         if let Some((alone, aside)) = store.alone().zip(part.aside.as_ref()) {
             let used = |place| settle.as_ref().and_then(|settle| settle.charges.get(place));
             alone.settle(aside, |place| {
@@ -413,6 +425,12 @@ fn settle(
                 let theirs = theirs.map_or(0, |charge| part.reserved(charge));
                 used(place).map_or(0, |charge: &Charge| charge.amount.saturating_sub(theirs))
             });
+        }
+        if !known && let Some(settle) = &mut settle {
+            // Permits that the store never heard of need not be released there.
+            for permit in settle.charges.iter_mut().filter(|charge| is_of_attempt(charge)) {
+                permit.amount = 1;
+            }
         }
         if settle.is_none() && usage.is_none() {
             continue;

@@ -17,6 +17,18 @@ use foldhash::fast::RandomState;
 /// many nodes do not come back at once.
 const AGAIN_MS: (u64, u64) = (100, 1_000);
 
+/// Between two times that new leases of a tag are told to a store that answers.
+const PAUSE_MS: u64 = 50;
+
+/// What follows from a lease that the store may not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// There is something to do that was not known before.
+    pub(super) new: bool,
+    /// Batches of the tag are to be held from now on.
+    pub(super) hold: bool,
+}
+
 /// Tags with leases that the store may not know.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
@@ -38,19 +50,21 @@ struct Untold {
     failed: bool,
     /// More leases came in the meantime.
     again: bool,
+    /// Its batches are held back on its behalf.
+    held: bool,
 }
 
 impl Gate {
-    /// There are leases of this tag that the store never had. True if the tag is new here.
-    pub(super) fn unregistered(&mut self, tag: &Arc<str>, now: u64) -> bool {
+    /// There are leases of this tag that the store never had.
+    pub(super) fn unregistered(&mut self, tag: &Arc<str>, now: u64) -> Wanted {
         let shut_at = if self.away { now } else { u64::MAX };
-        self.want(tag, now, shut_at)
+        self.want(tag, now, shut_at, self.away)
     }
 
-    /// Leases of this tag could not be renewed and end at `lapse`. True if the tag is new here.
-    pub(super) fn not_renewed(&mut self, tag: &Arc<str>, now: u64, lapse: u64) -> bool {
+    /// Leases of this tag could not be renewed and end at `lapse`.
+    pub(super) fn not_renewed(&mut self, tag: &Arc<str>, now: u64, lapse: u64) -> Wanted {
         self.away = true;
-        self.want(tag, now, lapse)
+        self.want(tag, now, lapse, true)
     }
 
     /// A command was answered, or it was not.
@@ -92,14 +106,14 @@ impl Gate {
         }
     }
 
-    /// They are told in so many commands.
-    pub(super) fn expect(&mut self, tag: &str, commands: usize) {
-        if let Some(untold) = self.tags.get_mut(tag) {
-            untold.pending = commands;
-        }
+    /// They are told in so many commands. True if batches are to be held from now on.
+    pub(super) fn expect(&mut self, tag: &str, commands: usize) -> bool {
+        let Some(untold) = self.tags.get_mut(tag) else { return false };
+        untold.pending = commands;
+        !std::mem::replace(&mut untold.held, true)
     }
 
-    /// One of these commands came to an end. True if the tag is done.
+    /// One of these commands came to an end. True if batches need not be held any more.
     pub(super) fn told(&mut self, tag: &str, answered: bool, now: u64, random: u64) -> bool {
         let Some(untold) = self.tags.get_mut(tag) else { return false };
         untold.pending = untold.pending.saturating_sub(1);
@@ -114,20 +128,16 @@ impl Gate {
             untold.wait = (untold.wait * 2).min(AGAIN_MS.1);
             false
         } else if untold.again {
-            (untold.shut_at, untold.next) = (u64::MAX, Some(now));
-            false
+            // In between its batches have their turn.
+            (untold.shut_at, untold.next) = (u64::MAX, Some(now + PAUSE_MS));
+            std::mem::take(&mut untold.held)
         } else {
-            self.forget(tag)
+            self.tags.remove(tag).is_some_and(|untold| untold.held)
         }
     }
 
-    /// Nothing is held there any more. True if the tag was here.
-    pub(super) fn forget(&mut self, tag: &str) -> bool {
-        self.tags.remove(tag).is_some()
-    }
-
-    fn want(&mut self, tag: &Arc<str>, now: u64, shut_at: u64) -> bool {
-        let known = self.tags.contains_key(tag);
+    fn want(&mut self, tag: &Arc<str>, now: u64, shut_at: u64, hold: bool) -> Wanted {
+        let new = !self.tags.contains_key(tag);
         let untold = self.tags.entry(Arc::clone(tag)).or_insert_with(|| Untold {
             shut_at,
             next: Some(now),
@@ -135,10 +145,13 @@ impl Gate {
             pending: 0,
             failed: false,
             again: false,
+            held: false,
         });
         untold.shut_at = untold.shut_at.min(shut_at);
         untold.again = true;
-        !known
+        let hold = hold && !untold.held;
+        untold.held |= hold;
+        Wanted { new, hold }
     }
 }
 
@@ -154,11 +167,12 @@ mod tests {
     fn a_tag_is_shut_until_its_leases_are_registered() {
         let mut gate = Gate::default();
         gate.heard(false);
-        assert!(gate.unregistered(&tag(), 0));
+        assert_eq!(gate.unregistered(&tag(), 0), Wanted { new: true, hold: true });
+        assert_eq!(gate.unregistered(&tag(), 0), Wanted { new: false, hold: false });
         assert!(gate.is_shut("t:a", 0) && !gate.is_shut("t:b", 0));
         assert_eq!(gate.due(0, 9), [tag()]);
         gate.telling("t:a");
-        gate.expect("t:a", 2);
+        assert!(!gate.expect("t:a", 2), "they are held already");
         assert_eq!((gate.due(9, 9).len(), gate.next_due()), (0, None));
         assert!(!gate.told("t:a", true, 1, 0), "one of two");
         assert!(!gate.told("t:a", false, 2, u64::MAX));
@@ -179,12 +193,13 @@ mod tests {
         gate.telling("t:a");
         gate.expect("t:a", 1);
         gate.unregistered(&tag(), 1);
-        assert!(!gate.told("t:a", true, 2, 0));
+        assert!(gate.told("t:a", true, 2, 0), "batches go in between");
         assert!(!gate.is_shut("t:a", 2));
-        assert_eq!(gate.due(2, 9), [tag()]);
+        assert_eq!(gate.due(2 + PAUSE_MS, 9), [tag()]);
         gate.telling("t:a");
-        gate.expect("t:a", 1);
-        assert!(gate.told("t:a", true, 3, 0));
+        assert!(gate.expect("t:a", 1), "and not while leases are told");
+        assert!(gate.told("t:a", true, 60, 0));
+        assert!(gate.is_empty());
     }
 
     #[test]
@@ -202,8 +217,9 @@ mod tests {
     fn leases_that_are_not_renewed_shut_their_tag_when_they_end() {
         let mut gate = Gate::default();
         gate.not_renewed(&tag(), 0, 600);
+        gate.telling("t:a");
         assert!(!gate.is_shut("t:a", 599) && gate.is_shut("t:a", 600));
-        assert!(gate.forget("t:a"));
+        assert!(gate.told("t:a", true, 600, 0));
         assert!(!gate.is_shut("t:a", 600));
     }
 }

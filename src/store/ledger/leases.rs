@@ -15,28 +15,38 @@ const AT_ONCE: usize = 256;
 /// of a request stands for the permits of the request itself.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    open: HashMap<AttemptId, Arc<[Admit]>, RandomState>,
+    open: HashMap<AttemptId, Lease, RandomState>,
+}
+
+/// What one of them holds.
+#[derive(Debug)]
+struct Lease {
+    admits: Arc<[Admit]>,
+    /// Whether the store may know of it.
+    known: bool,
 }
 
 impl Leases {
-    pub(super) fn open(&mut self, id: AttemptId, admits: &Arc<[Admit]>) {
-        self.open.insert(id, Arc::clone(admits));
+    pub(super) fn open(&mut self, id: AttemptId, admits: &Arc<[Admit]>, known: bool) {
+        self.open.insert(id, Lease { admits: Arc::clone(admits), known });
     }
 
-    pub(super) fn close(&mut self, id: AttemptId) {
-        self.open.remove(&id);
+    /// Answers whether the store may know of it.
+    pub(super) fn close(&mut self, id: AttemptId) -> bool {
+        self.open.remove(&id).is_none_or(|lease| lease.known)
     }
 
     pub(super) fn holds(&self, id: AttemptId) -> bool {
         self.open.contains_key(&id)
     }
 
-    /// Everything that is held now, tag by tag; of one tag alone where it is named.
-    pub(super) fn renewals(&self, only: Option<&str>) -> Vec<(Arc<str>, Vec<Renew>)> {
+    /// Everything that is held now, tag by tag; of one tag alone where it is named. From here on the
+    /// store may know of it.
+    pub(super) fn renewals(&mut self, only: Option<&str>) -> Vec<(Arc<str>, Vec<Renew>)> {
         let mut tags: HashMap<&Arc<str>, Vec<Renew>, RandomState> = HashMap::default();
-        for (id, admits) in &self.open {
+        for (id, lease) in &mut self.open {
             let wanted = |admit: &&Admit| only.is_none_or(|tag| *admit.tag == *tag);
-            for admit in admits.iter().filter(wanted) {
+            for admit in lease.admits.iter().filter(wanted) {
                 let holder = if id.attempt == 0 { Holder::Request } else { Holder::Attempt };
                 let held = |charge: &&Charge| {
                     charge.rule.algorithm == Algorithm::Permits && charge.holder == holder
@@ -47,6 +57,7 @@ impl Leases {
                     continue;
                 }
                 let scopes = if charges.is_empty() { Vec::new() } else { admit.scopes.clone() };
+                lease.known = true;
                 let renew = Renew { id: *id, scopes, charges, member };
                 tags.entry(&admit.tag).or_default().push(renew);
             }

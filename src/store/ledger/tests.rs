@@ -173,8 +173,8 @@ async fn leases_are_renewed_three_times_in_their_life_until_they_are_closed() {
         bill: None,
     };
     let admits: Arc<[Admit]> = vec![admit].into();
-    shared.leases().open(attempt(1), &admits);
-    shared.leases().open(attempt(0), &admits);
+    shared.leases().open(attempt(1), &admits, true);
+    shared.leases().open(attempt(0), &admits, true);
     let tell = async {
         tokio::time::sleep(Duration::from_millis(3_500)).await;
         let mut renewed = std::mem::take(&mut *far.renewed.borrow_mut());

@@ -10,6 +10,7 @@ use flotilla::domain::{AttemptId, Random};
 use flotilla::policy::limit::share::{self, Bound};
 use flotilla::policy::limit::{Admit, Algorithm, Charge, Degraded, Holder, LimitId, Metric, Rule};
 use flotilla::store::connection::{self, Tls};
+use flotilla::store::membership::Membership;
 use flotilla::store::redis::Shape;
 use flotilla::store::{Config, Denied, Limiter, Reservation, Store, Topped, Used};
 use flotilla::telemetry::Metrics;
@@ -36,6 +37,9 @@ impl Node {
     fn at(url: &str) -> Self {
         let url = flotilla::domain::Secret::new(url.to_owned());
         let deadline = Duration::from_millis(50);
+        let incarnation = Random::new().next_u64();
+        let membership = Arc::new(Membership::new(incarnation, Duration::from_secs(10)));
+        membership.set_may_touch(true);
         let config = Config {
             connection: connection::Config { url, tls: Tls::default(), deadline },
             shape: Shape {
@@ -43,12 +47,18 @@ impl Node {
                 lease_ttl: LEASE,
                 usage_ttl: Duration::from_secs(3_600),
             },
-            incarnation: Random::new().next_u64(),
-            membership: None,
+            incarnation,
+            membership: Some(Arc::clone(&membership)),
         };
         let metrics = Metrics::new();
         let store = Store::redis(config, metrics.store()).expect("a good URL");
         Self { limiter: Limiter::new(&store), metrics }
+    }
+
+    /// As a tick would tell it.
+    fn is_one_of(&self, live: u64, rank: u32, server: &Server) {
+        let membership = self.limiter.store().membership().expect("it has a place");
+        membership.ticked(live, Some(rank), server.now_ms());
     }
 
     fn metric(&self, start: &str) -> f64 {
@@ -130,7 +140,7 @@ fn a_fleet_without_redis_admits_its_shares_and_all_of_it_is_charged_later() {
         let nodes = [(); 3].map(|()| Node::start(&server));
         for (rank, node) in (0..3).zip(&nodes) {
             node.connected().await;
-            node.limiter.store().fleet(3, rank);
+            node.is_one_of(3, rank, &server);
         }
         let shared = charge('s', Metric::Tokens, Degraded::LocalShare, 100);
         let open = charge('o', Metric::Requests, Degraded::FailOpen, 5);
@@ -226,6 +236,9 @@ async fn storm(url: &str, charges: &[Charge], hurt: impl Fn(), heal: impl Fn()) 
         hurt();
         let opened = Instant::now() + Duration::from_millis(250);
         tokio::time::sleep(Duration::from_millis(1_000)).await;
+        // It grows with what is in flight, not with requests.
+        let queued = node.metric("flotilla_ledger_queued");
+        assert!(queued < 300.0, "{queued} of {}", count.get());
         heal();
         let (waits, stall) = (waits.take(), stall.take());
         let later = waits.iter().filter(|(start, _)| *start > opened).map(|(_, wait)| *wait);
@@ -320,8 +333,8 @@ fn permits_that_were_given_without_redis_are_registered_before_new_ones_are_aske
         let (one, other) = (Node::start(&server), Node::start(&server));
         one.connected().await;
         other.connected().await;
-        one.limiter.store().fleet(2, 0);
-        other.limiter.store().fleet(2, 1);
+        one.is_one_of(2, 0, &server);
+        other.is_one_of(2, 1, &server);
         let permit = charge('p', Metric::Concurrency, Degraded::LocalShare, 4);
         let early = one.take(permit).await.expect("Redis gives it");
         server.kill();
