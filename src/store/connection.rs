@@ -352,8 +352,11 @@ impl Live {
 }
 
 fn evalsha(script: &Script, call: &Call, test_now_ms: Option<u64>) -> Cmd {
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(&script.sha).arg(call.keys.len());
+    // Room for all of it at once: it is a dozen short keys and arguments.
+    let bytes = call.keys.iter().map(String::len).chain(call.args.iter().map(Vec::len));
+    let arguments = 4 + call.keys.len() + call.args.len();
+    let mut command = Cmd::with_capacity(arguments, 64 + bytes.sum::<usize>());
+    command.arg("EVALSHA").arg(&script.sha).arg(call.keys.len());
     for key in &call.keys {
         command.arg(key);
     }
