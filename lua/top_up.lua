@@ -40,7 +40,7 @@ for i = 1, charges do
     states[scope] = states[scope] or open_scope(KEYS[1 + scope])
     local slot, left, wait = take(states[scope], limit_id, kind, limit, first, second, amount, now)
     if not slot then return {REFUSED, now, i - 1, wait, left} end
-    if kind == WINDOW and slots[i] < slot - second then slots[i] = slot end
+    if kind == BUCKET or kind == WINDOW and slots[i] < slot - second then slots[i] = slot end
     amounts[i], reply[i + 2] = amounts[i] + amount, left
   end
 end

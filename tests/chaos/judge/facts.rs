@@ -185,9 +185,13 @@ impl<'a> Facts<'a> {
             return;
         }
         let mut lo = ask.sent;
+        let answered = matches!(ask.end, End::Answered { whole: true, .. });
         for attempt in attempts {
             let told = limit.metric.of(attempt.told);
-            let surely = if attempt.whole { told.min(limit.metric.of(ask.least)) } else { 0 };
+            // What left the wall need not have arrived: who leaves at the end may be charged an
+            // estimate.
+            let sure = attempt.whole && answered;
+            let surely = if sure { told.min(limit.metric.of(ask.least)) } else { 0 };
             let charge = Charge {
                 ask: index,
                 lo,

@@ -155,7 +155,8 @@ impl<'a> Ground<'a> {
         // Each of them as late as possible, but none so late that what came before flows back
         // beyond the earliest moment of the refusal.
         let charges = self.charges[..before].iter();
-        let mut late: Vec<_> = charges.map(|it| (it.late.min(at), it.maybe_at(at))).collect();
+        // As much as was reserved: what has flowed out in its turn need not be given back.
+        let mut late: Vec<_> = charges.map(|it| (it.late.min(at), it.maybe)).collect();
         late.sort_unstable();
         let (mut level, mut last) = (0_i128, 0);
         for (when, amount) in late {

@@ -90,6 +90,37 @@ async fn tokens_are_reserved_before_they_are_used_in_streams_too() {
     }
 }
 
+const BUCKET: &str = r#"tenants: { a: {} }
+keys: [{ name: a, tenant: a, key: "sk-a" }]
+limits: [{ name: tpm, scope: { tenant: a }, metric: output_tokens, algorithm: token_bucket, limit: 1000, burst: 1000,
+  window: 1s, degraded: fail_closed }]
+"#;
+
+// T2
+#[tokio::test]
+async fn what_flowed_back_into_a_bucket_is_not_given_back_again() {
+    let rig = Rig::start(2, 0, BUCKET);
+    let crowd = &rig.crowd;
+    let ask = |node, output, most, hold| {
+        let wish = Wish::of("sk-a").tokens(output, most).held(Duration::from_millis(hold));
+        crowd.ask(node, Wish { row: "a p".into(), ..wish })
+    };
+    // Reserved in full, used hardly, and for so long that all of it flowed back meanwhile.
+    let (_, ()) = tokio::join!(ask(0, 1, 1000, 1500), async {
+        eventually(DEADLINE, || crowd.wall.count() == 1).await;
+        tokio::time::sleep(Duration::from_millis(1300)).await;
+        let answer = ask(1, 1000, 1000, 0).await.expect("an answer");
+        assert_eq!(answer.head.status, 200);
+    });
+    let burst = Algorithm::Bucket { window: 1_000_000, burst: 1000 };
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_millis(1500) {
+        ask(0, 300, 300, 0).await;
+    }
+    let report = rig.judged(vec![of("tpm", &[], Metric::OutputTokens, burst, 1000)]).await;
+    assert!(report.measured[0].refusals > 0, "{report}");
+}
+
 // T2
 #[tokio::test]
 async fn every_route_reserves_and_settles_to_the_token() {

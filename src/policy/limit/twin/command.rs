@@ -105,9 +105,15 @@ impl Tag {
                     continue;
                 };
                 held.amount = held.amount.saturating_add(one.amount);
-                if let Algorithm::Window { slots, .. } = one.rule.algorithm
-                    && *slot < now_in.saturating_sub(u64::from(slots))
-                {
+                let moves = match one.rule.algorithm {
+                    Algorithm::Window { slots, .. } => {
+                        *slot < now_in.saturating_sub(u64::from(slots))
+                    }
+                    // What is not used is of what was added last.
+                    Algorithm::Bucket { .. } => true,
+                    Algorithm::Budget { .. } | Algorithm::Permits => false,
+                };
+                if moves {
                     *slot = now_in;
                 }
                 all_left.push(left);
