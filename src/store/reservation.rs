@@ -51,6 +51,8 @@ pub struct Reservation {
     /// Empty once it is settled.
     parts: SmallVec<[Part; 2]>,
     permits: Option<Permits>,
+    /// A limit that ends no stream has refused: only those that do are asked for more.
+    only_hard: bool,
 }
 
 /// The permits of a request. They are released when this is dropped.
@@ -126,7 +128,7 @@ impl Reservation {
             inner.store.opened(admit.id, &admits);
             inner.store.metrics.opened();
         }
-        Self { inner, admits, left, parts, permits }
+        Self { inner, admits, left, parts, permits, only_hard: false }
     }
 
     /// What was asked for.
@@ -148,15 +150,16 @@ impl Reservation {
     }
 
     /// Reserves more, because the attempt outruns what it has: of each limit what it counts of
-    /// `more`. A tag that refuses leaves what others gave.
+    /// `more`. A tag that refuses leaves what others gave. A limit that ends no stream and refuses is
+    /// no shelter from one that does: those are asked alone then, and from there on.
     ///
     /// # Cancellation
     /// Safe: a step that was asked for and not answered is asked for again under its number.
     pub async fn top_up(&mut self, more: Used) -> Topped {
         let mut topped = Topped::Yes;
+        let mut only_hard = self.only_hard;
         for (admit, part) in self.admits.iter().zip(&mut self.parts) {
-            let asked = part.state == Held::All(Origin::Member) && admit.member;
-            if !asked || admit.charges.iter().all(|charge| more.of(charge.metric) == 0) {
+            if part.state != Held::All(Origin::Member) || !admit.member {
                 continue;
             }
             let mut command = TopUp {
@@ -166,32 +169,47 @@ impl Reservation {
                 scopes: admit.scopes.clone(),
                 charges: admit.charges.iter().map(|charge| with(charge, more)).collect(),
             };
-            let mut verdict = self.inner.link.top_up(&command).await;
-            if verdict == Ok(Verdict::StalePeriod) {
-                // The budget's period is over. What is used from now on is charged to the one that
-                // follows when the attempt is settled.
-                for charge in &mut command.charges {
-                    if matches!(charge.rule.algorithm, Algorithm::Budget { .. }) {
-                        charge.amount = 0;
+            loop {
+                if only_hard {
+                    leave_out(&mut command, |charge| !charge.hard);
+                }
+                if command.charges.iter().all(|charge| charge.amount == 0) {
+                    break;
+                }
+                let mut verdict = self.inner.link.top_up(&command).await;
+                if verdict == Ok(Verdict::StalePeriod) {
+                    // The budget's period is over. What is used from now on is charged to the one
+                    // that follows when the attempt is settled.
+                    leave_out(&mut command, is_of_budget);
+                    verdict = self.inner.link.top_up(&command).await;
+                }
+                match verdict {
+                    Ok(Verdict::Admitted(_)) => {
+                        part.steps = part.steps.saturating_add(1);
+                        part.topped.add(&more);
                     }
+                    // An earlier try of this step went through after all; its answer was lost.
+                    Ok(Verdict::Duplicate) => part.steps = part.steps.saturating_add(1),
+                    Ok(Verdict::Refused(refusal)) => {
+                        let charge = admit.charges.get(refusal.charge);
+                        if charge.is_some_and(|charge| charge.hard) {
+                            topped = Topped::Refused { hard: true };
+                        } else if !only_hard {
+                            only_hard = true;
+                            continue;
+                        }
+                    }
+                    // Whoever does not answer ends no stream; the truth is settled later.
+                    Ok(Verdict::Late | Verdict::StalePeriod) | Err(_) => {}
                 }
-                verdict = self.inner.link.top_up(&command).await;
+                break;
             }
-            match verdict {
-                Ok(Verdict::Admitted(_)) => {
-                    part.steps = part.steps.saturating_add(1);
-                    part.topped.add(&more);
-                }
-                // An earlier try of this step went through after all; its answer was lost.
-                Ok(Verdict::Duplicate) => part.steps = part.steps.saturating_add(1),
-                Ok(Verdict::Refused(refusal)) => {
-                    let hard = admit.charges.get(refusal.charge).is_some_and(|charge| charge.hard);
-                    let before = topped == Topped::Refused { hard: true };
-                    topped = Topped::Refused { hard: hard || before };
-                }
-                // Whoever does not answer ends no stream; the truth is settled later.
-                Ok(Verdict::Late | Verdict::StalePeriod) | Err(_) => {}
-            }
+        }
+        let mut charges = self.admits.iter().flat_map(|admit| &admit.charges);
+        let hard = charges.any(|charge| charge.hard && more.of(charge.metric) > 0);
+        self.only_hard = only_hard && hard;
+        if only_hard && !hard {
+            return Topped::Refused { hard: false };
         }
         topped
     }
@@ -363,6 +381,15 @@ impl Truth {
 /// The charge of a top-up.
 fn with(charge: &Charge, more: Used) -> Charge {
     Charge { amount: more.of(charge.metric), ..*charge }
+}
+
+/// Asks for nothing of these.
+fn leave_out(command: &mut TopUp, which: impl Fn(&Charge) -> bool) {
+    command.charges.iter_mut().filter(|one| which(one)).for_each(|one| one.amount = 0);
+}
+
+fn is_of_budget(charge: &Charge) -> bool {
+    matches!(charge.rule.algorithm, Algorithm::Budget { .. })
 }
 
 /// The id that stands for the request itself.
