@@ -41,6 +41,13 @@ MINUTES ?= 10
 soak: need-cargo ## Load a node with everything at once (MINUTES=10) and judge its memory.
 	MINUTES=$(MINUTES) $(CARGO) test --profile $(PROFILE) --test soak -- --nocapture
 
+# What `make chaos` breaks, and when.
+SEED ?= 1
+
+.PHONY: chaos
+chaos: need-cargo need-redis ## Break a fleet in every way for MINUTES=10 and judge what is seen of it (SEED=1).
+	SEED=$(SEED) MINUTES=$(MINUTES) $(CARGO) test --profile $(PROFILE) --test chaos -- --nocapture whatever
+
 .PHONY: check
 check: need-cargo need-deny ## Format, lints, documentation, dependencies, architecture, some fuzzing.
 	$(CARGO) fmt --check
@@ -138,6 +145,7 @@ $(REDIS)/.installed: tests/redis/requirements.txt tests/redis/unpack.py
 .PHONY: need-redis
 need-redis:
 	@command -v redis-server >/dev/null || $(call apt,redis-server,redis-server)
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || $(call apt,libfaketime,libfaketime)
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call apt,python3 python3-venv,Python 3 with venv)
 	@$(MAKE) --no-print-directory $(REDIS)/.installed
 

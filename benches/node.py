@@ -272,11 +272,27 @@ class Profile:
         allocating = {"malloc", "calloc", "realloc"}
         made = sum(int(times) for name, times in calls if names.get(name) in allocating)
         self.allocations = made / count
+        self.allocators = self.callers(text, names, allocating, count)
         command = ["callgrind_annotate", "--threshold=80", str(out)]
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found = re.findall(r"^ *([\d,]+) \(.*?\)  ([^:\s]*):(.+?)(?: \[.*\])?$", lines, re.M)
         costs = [(int(cost.replace(",", "")) / count, name) for cost, _, name in found]
         self.costs = [(cost, name) for cost, name in costs if "PROGRAM TOTALS" not in name][:10]
+
+
+    @staticmethod
+    def callers(text, names, allocating, count):
+        """Who allocates how often for a request, most often first."""
+        made, caller, callee = {}, None, None
+        for line in text.splitlines():
+            if found := re.match(r"fn=\((\d+)\)", line):
+                caller = names.get(found[1])
+            elif found := re.match(r"cfn=\((\d+)\)", line):
+                callee = names.get(found[1])
+            elif (found := re.match(r"calls=(\d+)", line)) and callee in allocating:
+                made[caller] = made.get(caller, 0) + int(found[1]) / count
+        listed = sorted(made.items(), key=lambda pair: -pair[1])
+        return [(times, name) for name, times in listed if times >= 0.5]
 
 
 def table(rows):
@@ -384,6 +400,8 @@ def main():
                 )
                 lines += ["", "The ten largest costs of a plain request (own instructions):", ""]
                 lines += [f"- {cost:,.0f} `{name}`" for cost, name in plain.costs]
+                lines += ["", "Who allocates, times for a plain request:", ""]
+                lines += [f"- {times:.0f} `{name[:100]}`" for times, name in plain.allocators]
         finally:
             for server in servers:
                 server.stop()

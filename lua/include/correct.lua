@@ -1,6 +1,7 @@
 -- correct: the truth about what was charged before, as a difference on the slot that was charged. If
 -- that slot has left, or the limit has changed its shape since, a refund is dropped and an excess
--- counts now. No slot, level or total goes below 0; a limit may be exceeded: that is a debt.
+-- counts now. Of a bucket, what has flowed out in its turn is no longer there to be given back: others
+-- came in its place. No slot, level or total goes below 0; a limit may be exceeded: that is a debt.
 local function correct(scope, id, kind, slot, difference, limit, first, second, now)
   local state = scope.states[id]
   if state then
@@ -32,7 +33,9 @@ local function correct(scope, id, kind, slot, difference, limit, first, second, 
     end
     state[5] = state[5] + difference
   elseif state[1] == BUCKET then
-    state[3] = math.max(0, state[3] + difference * state[2])
+    local change = difference * state[2]
+    if change < 0 then change = math.min(0, math.max(change, (state[4] - slot) * limit)) end
+    state[3] = math.max(0, state[3] + change)
   elseif difference > 0 or state[2] == first then
     state[4] = math.max(0, state[4] + difference)
   end

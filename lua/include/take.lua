@@ -1,5 +1,5 @@
--- take: one limit's decision. Either it is charged, and the slot that was charged (of a window; else
--- 0) and what is left are returned; or nothing changed, and what returns is nothing, what is left,
+-- take: one limit's decision. Either it is charged, and the slot that was charged (of a window; of a
+-- bucket: when all of it will have flowed out; else 0) and what is left are returned; or nothing changed, and what returns is nothing, what is left,
 -- and in how many ms the demand fits (-1: never, or nobody knows).
 local function take(scope, id, kind, limit, first, second, amount, now)
   local state = state_at(scope, id, kind, limit, first, second, now)
@@ -7,7 +7,7 @@ local function take(scope, id, kind, limit, first, second, amount, now)
     local over = state[3] + (amount - second) * first
     if over <= 0 and limit > 0 then
       state[3] = state[3] + amount * first
-      return 0, math.floor(-over / first)
+      return state[4] + math.floor(state[3] / limit), math.floor(-over / first)
     end
     local left = math.max(0, math.floor((second * first - state[3]) / first))
     if amount > second or limit == 0 then return nil, left, -1 end

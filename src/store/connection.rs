@@ -162,10 +162,18 @@ impl Connection {
         let lane = call.keys.first().cloned().unwrap_or_default();
         let mut again = true;
         let mut in_doubt: Option<Instant> = None;
+        // Redis knows the id of an admission until its deadline. A second copy that may run later
+        // than the first one's deadline would be a second admission, so the first one's is that of
+        // both, and long enough for both.
+        let mut both = deadline_ms;
         loop {
-            let tried = self.try_once(&lane, Some((call, deadline_ms)), None).await;
+            let spare = if again { self.shared.deadline } else { Duration::ZERO };
+            let tried = self.try_once(&lane, Some((call, &mut both, spare)), None).await;
             match tried {
-                Tried::Answered(reply) if reply.status == Status::Late && again => {}
+                // It changed nothing, and Redis has another time than was believed.
+                Tried::Answered(reply) if reply.status == Status::Late && again => {
+                    both = deadline_ms;
+                }
                 Tried::Answered(reply) if reply.status == Status::Late => {
                     // Twice: what the first one did is not known, if it was not answered either.
                     return in_doubt.map_or(Ok(reply), |until| Err(Error::InDoubt { until }));
@@ -204,7 +212,7 @@ impl Connection {
     async fn try_once(
         &self,
         lane: &str,
-        call: Option<(&mut Call, Option<u64>)>,
+        call: Option<(&mut Call, &mut Option<u64>, Duration)>,
         plain: Option<&Cmd>,
     ) -> Tried {
         let shared = &*self.shared;
@@ -221,11 +229,14 @@ impl Connection {
         };
         let sent = Instant::now();
         let limit = shared.deadline.saturating_sub(sent - started);
+        // A copy that is made later may still run so much later.
+        let mut later = Duration::ZERO;
         let (command, script) = match (call, plain) {
-            (Some((call, deadline_ms)), _) => {
+            (Some((call, deadline_ms, spare)), _) => {
                 let Some(now_ms) = self.now_ms(lane) else { return Tried::Failed(Error::Away) };
-                let spare = u64::try_from((limit + SLACK).as_millis()).unwrap_or(0);
-                call.set_deadline(deadline_ms.unwrap_or(now_ms + spare));
+                later = spare;
+                let time = u64::try_from((limit + later + SLACK).as_millis()).unwrap_or(0);
+                call.set_deadline(*deadline_ms.get_or_insert(now_ms + time));
                 let script = shared.scripts.get(call.script);
                 (evalsha(script, call, shared.test_clock.as_ref().map(|_| now_ms)), Some(script))
             }
@@ -233,7 +244,7 @@ impl Connection {
             (None, None) => return Tried::Failed(Error::Reply),
         };
         // What is not a script only reads, and leaves no doubt.
-        let until = sent + limit + SLACK + Duration::from_millis(1);
+        let until = sent + limit + later + SLACK + Duration::from_millis(1);
         let doubt = script.map_or(Error::Away, |_| Error::InDoubt { until });
         let answer = {
             let mut answer = pin!(live.ask(&command));
@@ -344,8 +355,11 @@ impl Live {
 }
 
 fn evalsha(script: &Script, call: &Call, test_now_ms: Option<u64>) -> Cmd {
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(&script.sha).arg(call.keys.len());
+    // Room for all of it at once: it is a dozen short keys and arguments.
+    let bytes = call.keys.iter().map(String::len).chain(call.args.iter().map(Vec::len));
+    let arguments = 4 + call.keys.len() + call.args.len();
+    let mut command = Cmd::with_capacity(arguments, 64 + bytes.sum::<usize>());
+    command.arg("EVALSHA").arg(&script.sha).arg(call.keys.len());
     for key in &call.keys {
         command.arg(key);
     }

@@ -14,8 +14,12 @@ mod first_run;
 mod fleet;
 mod fleet_limits;
 mod fuzz;
+#[path = "../chaos/judge/judge.rs"]
+#[expect(dead_code, reason = "the chaos run uses it too, and other parts of it")]
+mod judge;
 mod levels;
 mod limits;
+mod limits_fleet;
 mod listener;
 mod reload;
 mod retries;

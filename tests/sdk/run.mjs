@@ -141,7 +141,13 @@ async function main() {
   const serving = /serves http:..(?<data>[^/]+).v1 .*metrics: http:..(?<admin>[^)]+)\)/;
   const provider = await startProvider();
   const pages = await startPages();
-  const keys = { SDK_KEY: "fl-sdk", SDK_OLD_KEY: "fl-old", SDK_NARROW_KEY: "fl-narrow" };
+  const keys = {
+    SDK_KEY: "fl-sdk",
+    SDK_OLD_KEY: "fl-old",
+    SDK_NARROW_KEY: "fl-narrow",
+    SDK_FEW_KEY: "fl-few",
+    SDK_POOR_KEY: "fl-poor",
+  };
   // Slow enough that a stream comes in pieces.
   const paced = { ...own, FLOTILLA_SIM_TOKEN_INTERVAL: "5ms" };
   const simulating = /simulated providers on (?<url>http:..[^/]+).v1/;

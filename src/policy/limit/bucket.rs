@@ -60,17 +60,23 @@ impl Bucket {
         Err(Misfit { wait_ms, left })
     }
 
-    /// Adds `amount`.
-    pub fn charge(&mut self, limit: u64, amount: u64) {
+    /// Adds `amount`; answers when all of it will have flowed out in its turn, to the millisecond
+    /// before.
+    pub fn charge(&mut self, limit: u64, amount: u64) -> u64 {
         self.level = self.level.saturating_add(amount.saturating_mul(self.window_ms));
         self.note(limit);
+        self.level.checked_div(limit).map_or(0, |time| self.at.saturating_add(time))
     }
 
-    /// Adds or takes back, never below empty. It must be at now.
-    pub fn correct(&mut self, limit: u64, difference: i64) {
+    /// Adds, or takes back of what will have flowed out at `gone`. It must be at now.
+    ///
+    /// What has flowed out in its turn is no longer there to be given back: others may have come in
+    /// its place, and with it they would have more than the burst and what flows back.
+    pub fn correct(&mut self, limit: u64, gone: u64, difference: i64) {
         let scaled = difference.unsigned_abs().saturating_mul(self.window_ms);
         self.level = if difference < 0 {
-            self.level.saturating_sub(scaled)
+            let there = gone.saturating_sub(self.at).saturating_mul(limit);
+            self.level.saturating_sub(scaled.min(there))
         } else {
             self.level.saturating_add(scaled)
         };
@@ -134,12 +140,27 @@ mod tests {
     fn a_debt_is_worked_off_and_a_refund_never_goes_below_empty() {
         let mut bucket = Bucket::new(1_000, 0, 0);
         bucket.charge(10, 10);
-        bucket.correct(10, 20);
+        bucket.correct(10, 0, 20);
         assert_eq!(bucket.fits(10, 10, 1), Err(Misfit { wait_ms: Some(2_100), left: 0 }));
         bucket.advance(10, 2_100);
         assert_eq!(bucket.fits(10, 10, 1), Ok(0));
-        bucket.correct(10, -1_000);
+        bucket.correct(10, 1_000_000, -1_000);
         assert_eq!((bucket.used(), bucket.empty_at()), (0, 0));
+    }
+
+    #[test]
+    fn what_has_flowed_out_in_its_turn_is_not_given_back() {
+        let mut bucket = Bucket::new(1_000, 0, 0);
+        let gone = bucket.charge(10, 10);
+        assert_eq!(gone, 1_000);
+        bucket.advance(10, 700);
+        bucket.charge(10, 7);
+        bucket.correct(10, gone, -10);
+        assert_eq!(bucket.used(), 7, "the three that were still there");
+        bucket.advance(10, 1_000);
+        bucket.charge(10, 6);
+        bucket.correct(10, gone, -10);
+        assert_eq!(bucket.used(), 10);
     }
 
     #[test]

@@ -84,14 +84,11 @@ impl State {
         }
     }
 
-    /// Counts `amount`; answers in which slot, for a later correction.
+    /// Counts `amount`; answers in which slot, or until when, for a later correction.
     pub fn charge(&mut self, rule: &Rule, amount: u64) -> u64 {
         match self {
             Self::Window(window) => window.charge(amount),
-            Self::Bucket(bucket) => {
-                bucket.charge(rule.limit, amount);
-                0
-            }
+            Self::Bucket(bucket) => bucket.charge(rule.limit, amount),
             Self::Budget(budget) => {
                 budget.charge(amount);
                 0
@@ -106,7 +103,7 @@ impl State {
         let same = self.has_shape(rule);
         match self {
             Self::Window(window) => window.correct(slot.filter(|_| same), difference),
-            Self::Bucket(bucket) => bucket.correct(rule.limit, difference),
+            Self::Bucket(bucket) => bucket.correct(rule.limit, slot.unwrap_or(0), difference),
             Self::Budget(budget) => {
                 let start = match rule.algorithm {
                     Algorithm::Budget { start_ms, .. } => Some(start_ms),

@@ -42,6 +42,8 @@ pub(crate) enum Kind {
 /// A running server.
 pub(crate) struct Server {
     kind: Kind,
+    /// Variables of its environment, besides ours.
+    env: Vec<(&'static str, String)>,
     /// Its port; the same one after a restart.
     pub(crate) port: u16,
     dir: PathBuf,
@@ -80,6 +82,18 @@ impl Kind {
     }
 }
 
+/// The variables under which a process sees a clock that is off by so much.
+pub(crate) fn skew(offset: &str) -> [(&'static str, String); 3] {
+    let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"];
+    let library = places.iter().map(|place| format!("{place}/faketime/libfaketimeMT.so.1"));
+    let library = library.into_iter().find(|library| Path::new(library).exists());
+    [
+        ("LD_PRELOAD", library.expect("libfaketime is missing: make need-redis")),
+        ("FAKETIME", offset.to_owned()),
+        ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+    ]
+}
+
 /// The server that tests share which do it no harm: each uses a prefix of its own.
 pub(crate) fn shared(kind: Kind) -> &'static Server {
     static SERVERS: [OnceLock<Server>; 3] = [const { OnceLock::new() }; 3];
@@ -111,13 +125,28 @@ impl Server {
         Self::launch(Kind::Redis7, settings, Some(certificates))
     }
 
+    /// A server whose clock is off by so much, such as `+1h` or `-90s`. Not Debian's Redis: its
+    /// allocator and libfaketime call each other for ever.
+    pub(crate) fn start_skewed(kind: Kind, offset: &str) -> Self {
+        Self::launch_in(kind, Vec::new(), None, skew(offset).into())
+    }
+
     fn launch(kind: Kind, settings: Vec<String>, tls: Option<Certificates>) -> Self {
+        Self::launch_in(kind, settings, tls, Vec::new())
+    }
+
+    fn launch_in(
+        kind: Kind,
+        settings: Vec<String>,
+        tls: Option<Certificates>,
+        env: Vec<(&'static str, String)>,
+    ) -> Self {
         let dir = scratch("redis");
         std::fs::create_dir_all(&dir).expect("a folder for the server");
         if let Some(tls) = &tls {
             tls.write(&dir);
         }
-        let mut server = Self { kind, port: 0, dir, arguments: settings, tls, running: None };
+        let mut server = Self { kind, env, port: 0, dir, arguments: settings, tls, running: None };
         // Between looking for a free port and its use another process may take it.
         let started = (0..20).any(|_| {
             server.port = free_port();
@@ -144,6 +173,7 @@ impl Server {
             .args(["-c", KEEPER, "keeper"])
             .arg(self.kind.binary())
             .args(arguments)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(&self.dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

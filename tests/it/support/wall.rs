@@ -25,6 +25,7 @@
 //! A wall runs on its own thread and ends with its value.
 
 mod connection;
+mod emitter;
 mod log;
 mod request;
 mod script;
@@ -43,6 +44,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::Connection;
+pub(crate) use self::emitter::{Emitter, PRICE};
 use self::log::Log;
 pub(crate) use self::log::{Attempt, DEADLINE};
 pub(crate) use self::script::{Gate, Script, answer, chunk};

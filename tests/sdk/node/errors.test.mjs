@@ -121,6 +121,33 @@ describe("refusals", () => {
   });
 });
 
+// T22
+describe("limits", { concurrency: true }, () => {
+  test("a call over a limit comes again when it was told to, and then goes through", async () => {
+    const user = scenario();
+    const client = keyed({ apiKey: env.SDK_FEW_KEY });
+    const call = () =>
+      client.chat.completions.create({ model: "script-200", messages: HELLO, user });
+    const began = Date.now();
+    for (const _ of [1, 2, 3]) await call();
+    const took = Date.now() - began;
+    assert.ok(took >= 1900 && took < LONGEST_MS, `${took} ms for a window of 2 s`);
+    assert.equal((await logOf(user)).length, 3);
+  });
+
+  test("a budget that is spent fails at once", async () => {
+    const user = scenario();
+    const client = keyed({ apiKey: env.SDK_POOR_KEY });
+    const began = Date.now();
+    const call = client.chat.completions.create({ model: "script-200", messages: HELLO, user });
+    const error = await call.then(assert.fail, (error) => error);
+    assert.ok(error instanceof OpenAI.RateLimitError, error);
+    assert.equal(error.code, "budget_exceeded");
+    assert.ok(Date.now() - began < 375, "it does not come again");
+    assert.equal((await logOf(user)).length, 0);
+  });
+});
+
 describe("broken streams", () => {
   // sim-cut-clean ends as if it were whole; without a node nobody would notice.
   const codes = {

@@ -119,6 +119,30 @@ class Retries(unittest.TestCase):
                 self.assertEqual(seen(through, model), seen(direct, model))
 
 
+# T22
+class Limits(unittest.TestCase):
+    def test_a_call_over_a_limit_comes_again_when_it_was_told_to_and_then_goes_through(self):
+        user = scenario()
+        client = keyed(api_key=os.environ["SDK_FEW_KEY"])
+        began = time.monotonic()
+        for _ in range(3):
+            client.chat.completions.create(model="script-200", messages=HELLO, user=user)
+        took = time.monotonic() - began
+        self.assertGreaterEqual(took, 1.9)
+        self.assertLess(took, LONGEST_MS / 1000)
+        self.assertEqual(len(log_of(user)), 3)
+
+    def test_a_budget_that_is_spent_fails_at_once(self):
+        user = scenario()
+        client = keyed(api_key=os.environ["SDK_POOR_KEY"])
+        began = time.monotonic()
+        with self.assertRaises(openai.RateLimitError) as raised:
+            client.chat.completions.create(model="script-200", messages=HELLO, user=user)
+        self.assertLess(time.monotonic() - began, 0.375)
+        self.assertEqual(raised.exception.code, "budget_exceeded")
+        self.assertEqual(log_of(user), [])
+
+
 class Refusals(unittest.TestCase):
     def refusal(self, kind, client, model="sim"):
         started = time.monotonic()
