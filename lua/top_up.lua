@@ -1,7 +1,7 @@
 --[[ top_up: reserve more for a member that outruns its reservation. Atomic: all or nothing; each
-step once. The added amounts count as charged where the first ones were, unless that slot has left
-its window: then the whole amount counts as of the slot that is charged now, so that what is given
-back later is taken from a slot that holds at least the newest part.
+step once. For a later correction all of it counts as charged where the first amounts were, although
+the added ones are counted now: once that slot has left its window, nothing is given back. What would
+be given back then has left too, and a newer slot holds what others took.
   KEYS[1]  hash    held              attempt id -> what it reserved (include/held); TTL 24 h
   KEYS[2+] hash    scope             one of each scope (include/scope); TTL ARGV
   ARGV[1]  bytes   head              deadline ms (6), step 1..255 (1), scopes (2), charges (2)
@@ -40,7 +40,6 @@ for i = 1, charges do
     states[scope] = states[scope] or open_scope(KEYS[1 + scope])
     local slot, left, wait = take(states[scope], limit_id, kind, limit, first, second, amount, now)
     if not slot then return {REFUSED, now, i - 1, wait, left} end
-    if kind == BUCKET or kind == WINDOW and slots[i] < slot - second then slots[i] = slot end
     amounts[i], reply[i + 2] = amounts[i] + amount, left
   end
 end

@@ -112,14 +112,17 @@ pub(crate) struct Touched {
 }
 
 impl Touched {
-    /// Packs one charge, and notes what it touches; `scope` is its own.
+    /// Packs one charge, and notes what it touches; `scope` is its own. An amount is what clients
+    /// and providers say, so one that is too large to be counted is no error: it is cut to the
+    /// largest that is, which is above the limit, so it is refused, or a debt that is paid off late.
     pub(crate) fn pack(
         &mut self,
         scope: &Arc<str>,
         charge: &Charge,
         to: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let Charge { rule, amount, .. } = *charge;
+        let Charge { rule, mut amount, .. } = *charge;
+        amount = amount.min(NUMBERS - 1);
         let (kind, first, second, ttl_ms) = match rule.algorithm {
             Algorithm::Window { slot_ms, slots } => {
                 let window_ms = below(slot_ms.saturating_mul(u64::from(slots) + 1), NUMBERS)?;
@@ -129,12 +132,12 @@ impl Touched {
                 (1, slot_ms, u64::from(slots), window_ms)
             }
             Algorithm::Bucket { window_ms, burst } => {
-                for units in [burst, amount] {
-                    below(units.saturating_mul(window_ms), PRODUCTS)?;
-                }
+                // One unit more than the burst can be counted too.
+                below(burst.saturating_add(1).saturating_mul(window_ms), PRODUCTS)?;
                 if window_ms == 0 {
                     return Err(Error::Number);
                 }
+                amount = amount.min((PRODUCTS - 1) / window_ms);
                 (2, window_ms, burst, full_after(window_ms, burst, rule.limit))
             }
             // A budget's state is wanted as long as a late correction may come.

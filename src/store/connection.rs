@@ -192,7 +192,10 @@ impl Connection {
                 }
                 Tried::Answered(reply) => return Ok(reply),
                 Tried::Again if again => {}
-                Tried::Again => return Err(Error::Away),
+                // What the first one did is not known all the same, if it was not answered.
+                Tried::Again => {
+                    return Err(in_doubt.map_or(Error::Away, |until| Error::InDoubt { until }));
+                }
                 Tried::Plain(_) => return Err(Error::Reply),
                 Tried::Failed(error) => {
                     if let Error::InDoubt { until } = error {

@@ -52,6 +52,8 @@ pub struct Reservation {
     /// Empty once it is settled.
     parts: SmallVec<[Part; 2]>,
     permits: Option<Permits>,
+    /// A limit that ends no stream has refused: only those that do are asked for more.
+    only_hard: bool,
 }
 
 /// The permits of a request. They are released when this is dropped.
@@ -141,7 +143,7 @@ impl Reservation {
                 inner.store.unregistered(&admit.tag);
             }
         }
-        Self { inner, admits, left, parts, permits }
+        Self { inner, admits, left, parts, permits, only_hard: false }
     }
 
     /// What was asked for.
@@ -163,34 +165,50 @@ impl Reservation {
     }
 
     /// Reserves more, because the attempt outruns what it has: of each limit what it counts of
-    /// `more`. A tag that refuses leaves what others gave.
+    /// `more`. A tag that refuses leaves what others gave. A limit that ends no stream and refuses is
+    /// no shelter from one that does: those are asked alone then, and from there on.
     ///
     /// # Cancellation
     /// Safe: a step that was asked for and not answered is asked for again under its number.
     pub async fn top_up(&mut self, more: Used) -> Topped {
         let mut topped = Topped::Yes;
+        let mut only_hard = self.only_hard;
         for (admit, part) in self.admits.iter().zip(&mut self.parts) {
-            if admit.charges.iter().all(|charge| more.of(charge.metric) == 0) {
+            if !part.is_held() {
                 continue;
             }
-            let asked = match part.state {
-                // What one tag has given in part, and the twin in part, goes on in the twin.
-                Held::All(Origin::Member) if admit.member && part.aside.is_none() => {
-                    part.top_up(&self.inner, admit, more).await
+            loop {
+                let is_asked = |charge: &Charge| with(charge, more, only_hard).amount > 0;
+                if !admit.charges.iter().any(is_asked) {
+                    break;
                 }
-                Held::All(_) => Err(Away),
-                Held::Nothing | Held::Unknown => continue,
-            };
-            let refused = match (asked, self.inner.store.alone()) {
-                (Ok(refused), _) => refused,
-                (Err(Away), Some(alone)) => part.top_up_alone(alone, admit, more),
-                (Err(Away), None) => None,
-            };
-            if let Some(charge) = refused {
-                let hard = admit.charges.get(charge).is_some_and(|charge| charge.hard);
-                let before = topped == Topped::Refused { hard: true };
-                topped = Topped::Refused { hard: hard || before };
+                // What one tag has given in part, and the twin in part, goes on in the twin.
+                let of_tag = part.state == Held::All(Origin::Member) && part.aside.is_none();
+                let asked = if of_tag && admit.member {
+                    part.top_up(&self.inner, admit, more, only_hard).await
+                } else {
+                    Err(Away)
+                };
+                let refused = match (asked, self.inner.store.alone()) {
+                    (Ok(refused), _) => refused,
+                    (Err(Away), Some(alone)) => part.top_up_alone(alone, admit, more, only_hard),
+                    (Err(Away), None) => None,
+                };
+                let Some(charge) = refused else { break };
+                if admit.charges.get(charge).is_some_and(|charge| charge.hard) {
+                    topped = Topped::Refused { hard: true };
+                } else if !only_hard {
+                    only_hard = true;
+                    continue;
+                }
+                break;
             }
+        }
+        let mut charges = self.admits.iter().flat_map(|admit| &admit.charges);
+        let hard = charges.any(|charge| charge.hard && more.of(charge.metric) > 0);
+        self.only_hard = only_hard && hard;
+        if only_hard && !hard {
+            return Topped::Refused { hard: false };
         }
         topped
     }
@@ -326,23 +344,20 @@ impl Part {
         inner: &Inner,
         admit: &Admit,
         more: Used,
+        only_hard: bool,
     ) -> Result<Option<usize>, Away> {
         let mut command = TopUp {
             tag: Arc::clone(&admit.tag),
             id: admit.id,
             step: self.steps.saturating_add(1),
             scopes: admit.scopes.clone(),
-            charges: admit.charges.iter().map(|charge| with(charge, more)).collect(),
+            charges: admit.charges.iter().map(|charge| with(charge, more, only_hard)).collect(),
         };
         let mut verdict = inner.link.top_up(&command).await?;
         if verdict == Verdict::StalePeriod {
             // The budget's period is over. What is used from now on is charged to the one that
             // follows when the attempt is settled.
-            for charge in &mut command.charges {
-                if matches!(charge.rule.algorithm, Algorithm::Budget { .. }) {
-                    charge.amount = 0;
-                }
-            }
+            leave_out(&mut command, is_of_budget);
             verdict = inner.link.top_up(&command).await?;
         }
         match verdict {
@@ -363,9 +378,17 @@ impl Part {
     }
 
     /// Takes more of this node's shares.
-    fn top_up_alone(&mut self, alone: &Alone, admit: &Admit, more: Used) -> Option<usize> {
+    fn top_up_alone(
+        &mut self,
+        alone: &Alone,
+        admit: &Admit,
+        more: Used,
+        only_hard: bool,
+    ) -> Option<usize> {
         let mut aside = self.aside.take().map(|aside| *aside);
-        let refused = alone.top_up(admit, &mut aside, |charge| more.of(charge.metric)).err();
+        let refused =
+            alone.top_up(admit, &mut aside, |charge| with(charge, more, only_hard).amount);
+        let refused = refused.err();
         self.aside = aside.map(Box::new);
         match (refused, self.state) {
             (None, Held::All(Origin::Elsewhere)) => self.topped.add(&more),
@@ -471,9 +494,19 @@ impl Truth {
     }
 }
 
-/// The charge of a top-up.
-fn with(charge: &Charge, more: Used) -> Charge {
-    Charge { amount: more.of(charge.metric), ..*charge }
+/// The charge of a top-up; of nothing where only hard limits are still asked and it is a soft one.
+fn with(charge: &Charge, more: Used, only_hard: bool) -> Charge {
+    let amount = if only_hard && !charge.hard { 0 } else { more.of(charge.metric) };
+    Charge { amount, ..*charge }
+}
+
+/// Asks for nothing of these.
+fn leave_out(command: &mut TopUp, which: impl Fn(&Charge) -> bool) {
+    command.charges.iter_mut().filter(|one| which(one)).for_each(|one| one.amount = 0);
+}
+
+fn is_of_budget(charge: &Charge) -> bool {
+    matches!(charge.rule.algorithm, Algorithm::Budget { .. })
 }
 
 /// The id that stands for the request itself.

@@ -175,7 +175,6 @@ fn numbers_that_would_lose_digits_are_refused() {
     let bucket = Algorithm::Bucket { window_ms: 1 << 26, burst: 1 << 27 };
     for one in [
         charge(0, window, 1 << 48, 1),
-        charge(0, window, 1, 1 << 48),
         charge(0, bucket, 1, 1),
         charge(0, Algorithm::Window { slot_ms: 0, slots: 60 }, 1, 1),
     ] {
@@ -195,5 +194,28 @@ fn a_reply_that_no_script_gives_is_an_error() {
         Value::Array(vec![Value::Int(9), Value::Int(1)]),
     ] {
         assert!(matches!(Reply::read(value), Err(Error::Reply)));
+    }
+}
+
+// What clients ask for and providers claim must be no way around a limit, and must not keep the
+// batch from being sent that all other truths of the tag are in.
+#[test]
+fn an_amount_that_cannot_be_counted_is_more_than_any_limit_and_no_error() {
+    let day = 86_400_000;
+    let burst = PRODUCTS / day - 1;
+    for (algorithm, limit, most) in [
+        (Algorithm::Window { slot_ms: 1_000, slots: 60 }, NUMBERS - 2, NUMBERS - 1),
+        (Algorithm::Bucket { window_ms: day, burst }, burst, burst + 1),
+        (Algorithm::Bucket { window_ms: 1, burst: 5 }, 5, NUMBERS - 1),
+        (Algorithm::Budget { start_ms: 5, end_ms: 6 }, NUMBERS - 2, NUMBERS - 1),
+    ] {
+        for amount in [most + 1, u64::MAX] {
+            let mut packed = Vec::new();
+            let charge = charge(0, algorithm, limit, amount);
+            let done = Touched::default().pack(&Arc::from("all"), &charge, &mut packed);
+            assert_eq!(done, Ok(()), "{algorithm:?}");
+            let read = Bytes(&packed).packed_charge().expect("it is packed");
+            assert_eq!(read.amount, most, "{algorithm:?}");
+        }
     }
 }

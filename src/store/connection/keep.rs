@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use redis::{AsyncConnectionConfig, Value};
 use tokio::time::{sleep, timeout};
 
@@ -21,10 +22,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub(super) async fn keep(shared: Arc<Shared>) {
     let mut wait = FIRST_WAIT;
     loop {
-        // What was said of the connection before is not about the next one.
         let connected = timeout(CONNECT, connect(&shared)).await;
         match connected {
             Ok(Ok(live)) => {
+                // What was said of the connection before is not about this one.
+                let _ = shared.broken.notified().now_or_never();
                 shared.live.send_replace(Some(live));
                 let since = Instant::now();
                 shared.broken.notified().await;

@@ -110,7 +110,7 @@ impl Book {
     }
 
     /// The batches that are to be sent now, at most so many. `held` says of which ids leases are
-    /// held: what is taken back of an admission that was given up leaves them their permits.
+    /// held: what is taken back of an admission leaves them their permits.
     pub(super) fn take(
         &mut self,
         now: u64,

@@ -160,6 +160,21 @@ async fn a_stream_that_outruns_a_hard_limit_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_limit_that_ends_no_stream_is_no_shelter_from_one_that_does() {
+    let (_, limiter) = node();
+    let soft = tokens(50, 100);
+    let hard = Charge { hard: true, rule: rule(6, HOUR, 140), ..soft };
+    let mut one = limiter.admit(vec![admit("t:a", 1, vec![soft, hard])]).await.expect("room");
+    assert_eq!(one.top_up(tokens_used(0, 40)).await, Topped::Yes);
+    assert_eq!(one.top_up(tokens_used(0, 40)).await, Topped::Yes, "the soft one is over");
+    assert_eq!(used(&limiter, "t:a", hard).await, 130);
+    assert_eq!(one.top_up(tokens_used(0, 40)).await, Topped::Refused { hard: true });
+    one.settle(tokens_used(0, 135), None);
+    assert_eq!(used(&limiter, "t:a", soft).await, 135);
+    assert_eq!(used(&limiter, "t:a", hard).await, 135);
+}
+
+#[tokio::test]
 async fn a_budget_of_another_period_is_told_with_the_stores_time() {
     let (_metrics, limiter) = node();
     let period = Algorithm::Budget { start_ms: 1, end_ms: 2 };

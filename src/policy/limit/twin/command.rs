@@ -93,29 +93,18 @@ impl Tag {
             }
             Err(nothing) => return nothing.into(),
         };
-        let mut slots = Vec::with_capacity(asked.len());
-        let left = self.take(&more.scopes, &asked, decision, |slot| slots.push(slot));
-        let mut taken = left.into_iter().zip(slots);
+        let mut taken = self.take(&more.scopes, &asked, decision, |_| {}).into_iter();
         let mut all_left = Vec::with_capacity(more.charges.len());
         if let Some(member) = self.open.get_mut(&more.id) {
             member.steps = more.step;
-            for (one, (held, slot)) in more.charges.iter().zip(&mut member.charges) {
-                let Some((left, now_in)) = is_more(one).then(|| taken.next()).flatten() else {
+            // All of it counts as charged in the first slot. Once that has left the window, nothing
+            // is given back: a newer slot holds what others took.
+            for (one, (held, _)) in more.charges.iter().zip(&mut member.charges) {
+                let Some(left) = is_more(one).then(|| taken.next()).flatten() else {
                     all_left.push(0);
                     continue;
                 };
                 held.amount = held.amount.saturating_add(one.amount);
-                let moves = match one.rule.algorithm {
-                    Algorithm::Window { slots, .. } => {
-                        *slot < now_in.saturating_sub(u64::from(slots))
-                    }
-                    // What is not used is of what was added last.
-                    Algorithm::Bucket { .. } => true,
-                    Algorithm::Budget { .. } | Algorithm::Permits => false,
-                };
-                if moves {
-                    *slot = now_in;
-                }
                 all_left.push(left);
             }
         }

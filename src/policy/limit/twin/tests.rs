@@ -90,6 +90,25 @@ fn a_batch_or_a_step_that_was_applied_is_not_applied_again() {
     assert_eq!(used(&twin, "tenant", minute(1, 100), NOW), 27);
 }
 
+// What was reserved too much and has left the window must not be given back out of what others took.
+#[test]
+fn a_stream_that_outlives_its_window_gives_back_nothing_that_is_not_its_own() {
+    let bucket = rule(1, Algorithm::Bucket { window_ms: 60_000, burst: 1_000 }, 1_000);
+    for limit in [minute(1, 1_000), bucket] {
+        let mut twin = Twin::default();
+        let long = admit(id(1, 1), vec![charge(0, limit, 900)], true);
+        twin.admit(&long, NOW, u64::MAX, NOW);
+        let later = NOW + 70_000;
+        let others = admit(id(2, 1), vec![charge(0, limit, 500)], true);
+        assert_eq!(twin.admit(&others, later, u64::MAX, later), Verdict::Admitted(vec![500]));
+        let (tag, scopes) = (TAG.into(), long.scopes.clone());
+        let more = TopUp { tag, id: long.id, step: 1, scopes, charges: vec![charge(0, limit, 10)] };
+        assert_eq!(twin.top_up(&more, later, later), Verdict::Admitted(vec![490]));
+        twin.settle(&TAG.into(), &settle(&long, &[100], Origin::Member), later);
+        assert_eq!(used(&twin, "tenant", limit, later), 510);
+    }
+}
+
 // The same limit twice in one command is no configuration's, and takes no more than there is.
 #[test]
 fn a_limit_that_is_asked_twice_gives_both_together() {

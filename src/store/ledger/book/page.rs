@@ -151,20 +151,13 @@ impl Page {
             && self.given_up.front().is_some_and(|(at, _)| *at <= now)
         {
             let Some((_, mut settle)) = self.given_up.pop_front() else { break };
-            for charge in &mut settle.charges {
-                let id = match charge.holder {
-                    Holder::Request => AttemptId { attempt: 0, ..settle.id },
-                    Holder::Attempt => settle.id,
-                };
-                if charge.rule.algorithm == Algorithm::Permits && held(id) {
-                    charge.amount = 1;
-                }
-            }
+            leave_permits(&mut settle, held);
             settles.push(settle);
         }
         let due = self.due.is_some_and(|due| due <= now) || !settles.is_empty();
         while due && settles.len() < BATCH_SETTLES {
-            let Some((ticket, settle)) = self.settles.pop_front() else { break };
+            let Some((ticket, mut settle)) = self.settles.pop_front() else { break };
+            leave_permits(&mut settle, held);
             note(&mut oldest, ticket);
             settles.push(settle);
         }
@@ -219,6 +212,20 @@ impl Page {
 
     pub(super) fn is_empty(&self) -> bool {
         self.flight.is_none() && self.given_up.is_empty() && !self.has_due()
+    }
+}
+
+/// What is taken back of one admission leaves a permit to whoever holds it: the request went on, and
+/// has asked for it again.
+fn leave_permits(settle: &mut Settle, held: &impl Fn(AttemptId) -> bool) {
+    for charge in &mut settle.charges {
+        let id = match charge.holder {
+            Holder::Request => AttemptId { attempt: 0, ..settle.id },
+            Holder::Attempt => settle.id,
+        };
+        if charge.rule.algorithm == Algorithm::Permits && held(id) {
+            charge.amount = 1;
+        }
     }
 }
 

@@ -195,17 +195,19 @@ fn what_was_given_up_waits_until_it_cannot_be_executed_any_more() {
 
 // The request went on, and its next attempt asked for the same permits.
 #[test]
-fn what_was_given_up_leaves_permits_to_who_holds_them() {
-    let mut book = book();
-    let mut given_up = settle(1, Origin::Member, vec![charge(WINDOW, 0)]);
-    for holder in [Holder::Request, Holder::Attempt] {
-        given_up.charges.push(Charge { holder, ..charge(Algorithm::Permits, 0) });
+fn what_is_taken_back_leaves_permits_to_who_holds_them() {
+    for haste in [Haste::GivenUp, Haste::Release] {
+        let mut book = book();
+        let mut given_up = settle(1, Origin::Member, vec![charge(WINDOW, 0)]);
+        for holder in [Holder::Request, Holder::Attempt] {
+            given_up.charges.push(Charge { holder, ..charge(Algorithm::Permits, 0) });
+        }
+        let entry = Entry { tag: TAG.into(), settle: Some(given_up), usage: None };
+        book.post(entry, haste, 0);
+        let batch = book.take(200, 64, |held| held == AttemptId { attempt: 0, ..id(1) }).remove(0);
+        let amounts: Vec<_> = batch.settles[0].charges.iter().map(|charge| charge.amount).collect();
+        assert_eq!(amounts, [0, 1, 0], "{haste:?}");
     }
-    let entry = Entry { tag: TAG.into(), settle: Some(given_up), usage: None };
-    book.post(entry, Haste::GivenUp, 0);
-    let batch = book.take(200, 64, |held| held == AttemptId { attempt: 0, ..id(1) }).remove(0);
-    let amounts: Vec<_> = batch.settles[0].charges.iter().map(|charge| charge.amount).collect();
-    assert_eq!(amounts, [0, 1, 0]);
 }
 
 #[test]
