@@ -159,7 +159,12 @@ fn fault(name: &str, charge: &Charge, refusal: Refusal) -> Fault {
         Metric::Cost => usd(amount),
         _ => format!("{amount}{unit}"),
     };
-    let [needed, most, limit, left] = [amount, whole, rule.limit, refusal.left].map(shown);
+    let [most, limit] = [whole, rule.limit].map(shown);
+    let bare = |amount: u64| match metric {
+        Metric::Cost => usd(amount),
+        _ => amount.to_string(),
+    };
+    let [needed, left] = [amount, refusal.left].map(bare);
     if amount > whole && !is_budget {
         let message = format!("needs {needed}, and the limit {name} is {most}: no retry helps");
         return Fault::new(Code::RequestExceedsLimit, message);
