@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::domain::AttemptId;
@@ -187,7 +187,8 @@ fn counts_in(limit: &Limit, facts: &Facts<'_>, target: Option<&Target>) -> (Arc<
             let comma = if text.is_empty() { "" } else { "," };
             let value = value_of(*dimension, facts, target).unwrap_or_default();
             let value = match dimension {
-                Dimension::User | Dimension::Model | Dimension::Ip => place::hashed(&value),
+                Dimension::Ip => place::hashed(&network(facts.ip).to_string()),
+                Dimension::User | Dimension::Model => place::hashed(&value),
                 _ => place::name(&value),
             };
             write!(text, "{comma}{}={value}", dimension.as_str()).ok();
@@ -229,6 +230,15 @@ fn value_of<'a>(
         Dimension::Fleet => "fleet".into(),
         Dimension::Node => facts.node.into(),
     })
+}
+
+/// Whose counter an address is: all of a /64 belong to one client, who could take a new one of them
+/// for each request.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+        ip @ IpAddr::V4(_) => ip,
+    }
 }
 
 fn spend(budget: &Budget, cost: u64, now_ms: u64) -> Charge {

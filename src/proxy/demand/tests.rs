@@ -149,3 +149,12 @@ fn a_budget_is_asked_where_a_target_has_a_price() {
     assert_eq!(charge.amount, 30 + 24);
     assert_eq!(charge.rule.algorithm, Algorithm::Budget { start_ms: 0, end_ms: 86_400_000 });
 }
+
+#[test]
+fn all_addresses_of_one_client_are_one_counter() {
+    let network = |text: &str| network(text.parse().expect("an address")).to_string();
+    assert_eq!(network("2001:db8:1:2:3:4:5:6"), network("2001:db8:1:2:ffff::1"));
+    assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+    assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
+    assert_ne!(network("192.0.2.7"), network("192.0.2.8"));
+}
