@@ -2,6 +2,9 @@
 //! are compiled here a second time.
 #![no_main]
 
+// As the two files name it.
+use flotilla::domain;
+
 #[expect(dead_code, reason = "a node needs more of them than is fuzzed")]
 #[path = "../../src/upstream"]
 mod upstream {
