@@ -234,8 +234,9 @@ impl Drop for Trial {
         self.settle(usage);
         let metrics = &self.shared.metrics;
         let outcome = self.outcome.unwrap_or_else(|| dropped(&self.shared));
-        metrics.attempt(&self.target.name, outcome, self.started.elapsed().as_secs_f64());
+        // Whoever sees that the attempt is over finds what it used.
         metrics.tokens(&self.target.name, &usage);
+        metrics.attempt(&self.target.name, outcome, self.started.elapsed().as_secs_f64());
         if outcome != OK {
             // Each of them, because a failover that worked shows nowhere else.
             tracing::info!(
